@@ -1,0 +1,104 @@
+// The contract between the syncer and a backend. A backend turns Service ports into kernel objects and writes differences.
+import type { Packet } from '../net/packet.ts'
+import type { Network } from '../policy/network.ts'
+import type { ServicePort, ServicePortName } from '../policy/service-port.ts'
+
+/** A piece of kernel state under a stable key. Same key and value ⇔ same kernel state. */
+export interface KernelObject {
+  readonly key: string
+  readonly value: string
+}
+
+/** Objects by key. */
+export type Program = ReadonlyMap<string, string>
+
+/** What separates two programs. */
+export interface Delta {
+  readonly added: readonly KernelObject[]
+  readonly changed: readonly { readonly key: string; readonly from: string; readonly to: string }[]
+  readonly removed: readonly KernelObject[]
+}
+
+/**
+ * Places entries of many Service ports in objects they share, such as a tree of chains. Incremental, and a deterministic
+ * function of the set of entries: whatever the order of changes, the same set yields the same objects.
+ */
+export interface Layout {
+  /** True for keys of entries, which are not kernel objects themselves. */
+  isEntry(key: string): boolean
+  set(entry: KernelObject): void
+  delete(key: string): void
+  /** The shared objects that changed since the last call; a value of undefined means the object is gone. */
+  drain(): Iterable<{ readonly key: string; readonly value: string | undefined }>
+}
+
+/** One step of a transaction: committed whole where the kernel can. The text is what a person reads in `plan`. */
+export interface Step {
+  readonly title: string
+  readonly text: string
+  /** Keys of the objects that this step writes, for naming the culprit when the kernel refuses it. */
+  readonly keys: readonly string[]
+}
+
+/** Steps in an order the kernel accepts and that never leaves a packet without the endpoint it has before and after. */
+export interface Transaction {
+  readonly steps: readonly Step[]
+}
+
+/** Why a commit failed; says what the syncer does next (`design.md` §3). */
+export class CommitError extends Error {
+  readonly kind: 'stale' | 'transient' | 'denied' | 'unsupported' | 'refused'
+  /** With `refused`: keys of the objects the kernel objected to, as narrowly as the backend could tell. */
+  readonly keys: readonly string[]
+  constructor(kind: CommitError['kind'], message: string, options: { cause?: unknown; keys?: readonly string[] } = {}) {
+    super(message, { cause: options.cause })
+    this.name = 'CommitError'
+    this.kind = kind
+    this.keys = options.keys ?? []
+  }
+}
+
+export interface TracedEndpoint {
+  /** `10.0.1.2:8080`; IPv6 in brackets. */
+  readonly address: string
+  readonly probability: number
+  /** This endpoint would see the node's address as source. */
+  readonly masquerade: boolean
+}
+
+export interface TracedRule {
+  readonly table: string
+  /** Chain or map. */
+  readonly chain: string
+  readonly rule: string
+}
+
+/** What becomes of a packet, found by walking rules. */
+export interface Outcome {
+  readonly verdict: 'dnat' | 'reject' | 'drop' | 'none'
+  readonly endpoints: readonly TracedEndpoint[]
+  /** True if an endpoint that can be chosen would be masqueraded. */
+  readonly masquerade: boolean
+  readonly servicePort: ServicePortName | null
+  readonly path: readonly TracedRule[]
+}
+
+export interface Backend {
+  readonly mode: 'iptables' | 'nftables' | 'ipvs'
+  /** What is needed whatever the Services are. Pure. */
+  skeleton(network: Network): Iterable<KernelObject>
+  /** What one Service port needs. Same input, same output. Pure. */
+  compile(port: ServicePort, network: Network): Iterable<KernelObject>
+  /** A fresh layout, where the backend needs one. */
+  layout?(): Layout
+  /** An order the kernel accepts. Pure. */
+  plan(delta: Delta, program: Program): Transaction
+  /** What we own in the kernel now. Throws CommitError when the kernel cannot be asked. */
+  read(signal: AbortSignal): Promise<Program>
+  /** Writes a transaction. Throws CommitError; what it wrote by then is unknown unless the kind is `refused`. */
+  commit(transaction: Transaction, signal: AbortSignal): Promise<void>
+  /** Walks the rules of a program, not the model. Pure. */
+  trace(program: Program, packet: Packet, network: Network): Outcome
+  /** Removes everything of ours, in every variant of the tools. */
+  cleanup(signal: AbortSignal): Promise<void>
+}

@@ -1,0 +1,105 @@
+# What the scripts in this folder share: which Node, which packages, and saying what one waits for. Sourced, not run.
+# Everything here speaks on stderr: stdout belongs to the program that was asked for.
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+  say "$*"
+  exit 1
+}
+
+# Runs a command whose output matters only if it fails, and says every ten seconds that it is still at work.
+# Usage: patiently 'what it is doing' command...
+patiently() {
+  local what=$1 log status=0 began=$SECONDS pid ticks=0
+  shift
+  log=$(mktemp)
+  say "$what …"
+  "$@" >"$log" 2>&1 </dev/null &
+  pid=$!
+  while kill -0 "$pid" 2>/dev/null; do
+    sleep 0.2
+    ticks=$((ticks + 1))
+    [ $((ticks % 50)) -ne 0 ] || say "  still $what, $((SECONDS - began)) s"
+  done
+  wait "$pid" || status=$?
+  [ "$status" -eq 0 ] || cat "$log" >&2
+  rm -f "$log"
+  return "$status"
+}
+
+# True if the Node given is 24 or newer.
+node_is_new_enough() {
+  local version
+  version=$("$1" --version 2>/dev/null) || return 1
+  version=${version#v}
+  [ "${version%%.*}" -ge 24 ] 2>/dev/null
+}
+
+# Sets $node to a Node that can run the project: the one npm installed beside it, else one of the machine.
+find_node() {
+  local arch
+  case $(uname -m) in
+    aarch64 | arm64) arch=arm64 ;;
+    *) arch=x64 ;;
+  esac
+  for node in "$root/node_modules/node-linux-$arch/bin/node" "$(command -v node || true)"; do
+    if [ -n "$node" ] && [ -x "$node" ] && node_is_new_enough "$node"; then return 0; fi
+  done
+  die "No Node of version 24 or newer was found; install one, or run 'npm ci' in $root on x64 or arm64 Linux, which brings it."
+}
+
+# Installs the npm packages if they are missing or if package-lock.json changed since they were installed.
+ensure_npm_packages() {
+  local lock=$root/package-lock.json installed=$root/node_modules/.package-lock.json stamp=$root/node_modules/.installed-from
+  if [ -f "$stamp" ] && cmp -s "$lock" "$stamp"; then return 0; fi
+  if [ ! -f "$stamp" ] && [ -f "$installed" ] && [ "$installed" -nt "$lock" ]; then
+    cp "$lock" "$stamp" 2>/dev/null || true
+    return 0
+  fi
+  command -v npm >/dev/null || die "npm is missing; install it (on Debian: apt-get install npm) and run this again."
+  # The machine's own Node may be older than the one the packages ask for: that is a warning of npm, not a failure.
+  (cd "$root" && patiently 'installing npm packages (about half a minute)' npm ci --ignore-scripts --no-audit --no-fund) ||
+    die "npm ci failed in $root; what it said is above."
+  cp "$lock" "$stamp"
+}
+
+# The Debian packages whose programs are missing, as "program:package" pairs tell.
+missing_packages() {
+  local pair missing=''
+  for pair in iptables:iptables nft:nftables ipset:ipset conntrack:conntrack ip:iproute2 sysctl:procps \
+    unshare:util-linux nsenter:util-linux mount:mount; do
+    PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
+  done
+  printf '%s\n' $missing | sort -u | tr '\n' ' ' | sed 's/ *$//'
+}
+
+# Installs the Debian packages that are missing. Status 1, and one sentence, where that cannot be done here.
+ensure_debian_packages() {
+  local missing
+  missing=$(missing_packages)
+  [ -n "$missing" ] || return 0
+  if ! command -v apt-get >/dev/null; then
+    say "These programs are missing here: install the equivalents of Debian's packages $missing."
+    return 1
+  fi
+  if [ "$(id -u)" -ne 0 ]; then
+    say "Debian packages are missing and only root can install them: sudo apt-get install $missing"
+    return 1
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  # Package lists of a fresh image are often absent or old; without fresh ones the install finds nothing.
+  patiently 'reading the Debian package lists' apt-get update -q || return 1
+  # shellcheck disable=SC2086
+  patiently "installing Debian packages: $missing" apt-get install -q -y --no-install-recommends $missing || return 1
+}
+
+# Builds dist/penstock.js if a source is newer than it.
+ensure_built() {
+  local built=$root/dist/penstock.js
+  if [ -f "$built" ] &&
+    [ -z "$(find "$root/src" "$root/hack/build.mjs" "$root/package.json" "$root/package-lock.json" -newer "$built" -print -quit)" ]; then
+    return 0
+  fi
+  "$node" "$root/hack/build.mjs" >&2 || die "the program could not be built; what is wrong with it is above."
+}

@@ -1,0 +1,90 @@
+// Reading from and writing to the kernel through the iptables programs.
+import type { Exec } from '../../kernel/exec.ts'
+import type { Family } from '../../net/ip.ts'
+import { CommitError, type Program, type Step, type Transaction } from '../backend.ts'
+import { chainKey, jumpKey, type Table } from './names.ts'
+import { type PlanOptions, plan } from './plan.ts'
+import { parseSave } from './save.ts'
+import { failure, lockWait, type Tools, toolsOf } from './tools.ts'
+
+/** A restore of ten thousand Services takes seconds, never minutes; longer means that it hangs. */
+const restoreTimeoutMs = 120_000
+
+/** What is ours in both tables. Throws CommitError. */
+export async function read(exec: Exec, tools: Tools, signal: AbortSignal): Promise<Program> {
+  const program = new Map<string, string>()
+  for (const table of ['filter', 'nat'] as const) {
+    const result = await exec.run(tools.save, ['-t', table], { signal, timeoutMs: restoreTimeoutMs })
+    if (result.exitCode !== 0) throw failure(tools.save, result)
+    for (const { key, value } of parseSave(result.stdout)) program.set(key, value)
+  }
+  return program
+}
+
+/** Writes the steps in order. Throws CommitError; with `refused`, its keys name the objects at fault. */
+export async function commit(exec: Exec, tools: Tools, transaction: Transaction, signal: AbortSignal): Promise<void> {
+  for (const step of transaction.steps) {
+    const args = ['--noflush', ...lockWait]
+    const result = await exec.run(tools.restore, args, { input: step.text, signal, timeoutMs: restoreTimeoutMs })
+    if (result.exitCode === 0) continue
+    const error = failure(tools.restore, result)
+    throw error.kind === 'refused' ? culprits(error, result.stderr, step) : error
+  }
+}
+
+/** Names what the program objected to, where it says so. */
+function culprits(error: CommitError, stderr: string, step: Step): CommitError {
+  const lines = step.text.split('\n')
+  const found = new Set<string>()
+  for (const [, number] of stderr.matchAll(/line:? (\d+)/gi)) {
+    const index = Number(number) - 1
+    const line = lines[index] ?? ''
+    const table = lines
+      .slice(0, index)
+      .findLast(text => text.startsWith('*'))
+      ?.slice(1) as Table | undefined
+    const [verb, chain = ''] = line.split(' ')
+    if (table === undefined || line === 'COMMIT') continue
+    if (
+      verb === '-D' ||
+      verb === '-X' ||
+      (verb === '-A' &&
+        /does not exist|No chain/i.test(stderr) &&
+        !/Couldn't load/i.test(stderr) &&
+        isMissing(stderr, line))
+    ) {
+      return new CommitError('stale', `${error.message} (${line})`, { cause: error })
+    }
+    if (verb === '-A') found.add(`${chainKey(table, chain)}\n${line.slice(`-A ${chain} `.length)}`)
+    else if (verb === '-I') found.add(jumpKey(table, chain, /-[jg] (\S+)$/.exec(line)?.[1] ?? ''))
+    else if (verb?.startsWith(':')) found.add(chainKey(table, verb.slice(1)))
+  }
+  const first = [...found][0]?.split('\n')[1]
+  return new CommitError('refused', first === undefined ? error.message : `${error.message} (rule: ${first})`, {
+    cause: error,
+    keys: [...found],
+  })
+}
+
+/** The rule goes to a chain that is not there: the kernel does not hold what we believed. */
+const isMissing = (stderr: string, line: string): boolean => {
+  const target = /-[jg] (PENSTOCK-\S+)$/.exec(line)?.[1]
+  return target !== undefined && stderr.includes(target)
+}
+
+/** Removes what is ours from both variants. Other rules of the same tables stay. Throws CommitError. */
+export async function cleanup(
+  exec: Exec,
+  family: Family,
+  options: (tools: Tools) => PlanOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const variant of ['nft', 'legacy'] as const) {
+    const tools = await toolsOf(exec, family, variant)
+    if (tools === undefined) continue
+    const held = await read(exec, tools, signal)
+    if (held.size === 0) continue
+    const removed = [...held].map(([key, value]) => ({ key, value }))
+    await commit(exec, tools, plan({ added: [], changed: [], removed }, new Map(), options(tools)), signal)
+  }
+}

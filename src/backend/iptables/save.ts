@@ -1,0 +1,52 @@
+// Reading what iptables-save prints, back into objects: the inverse of `plan.ts`.
+import type { KernelObject } from '../backend.ts'
+import { chainKey, chainPrefix, jumpKey, type Table } from './names.ts'
+
+/** Our part of a table, and nothing of others: our chains, and rules of other chains that jump to ours. */
+export function* parseSave(text: string): Iterable<KernelObject> {
+  let table: Table | undefined
+  const bodies = new Map<string, string[]>()
+  const jumps = new Map<string, string[]>()
+  for (const line of lines(text)) {
+    if (line.startsWith('*')) {
+      const name = line.slice(1)
+      table = name === 'nat' || name === 'filter' ? name : undefined
+      continue
+    }
+    if (table === undefined) continue
+    if (line.startsWith(`:${chainPrefix}`)) {
+      bodies.set(chainKey(table, line.slice(1, line.indexOf(' '))), [])
+    } else if (line.startsWith('-A ')) {
+      const space = line.indexOf(' ', 3)
+      const chain = line.slice(3, space)
+      const rule = line.slice(space + 1)
+      if (chain.startsWith(chainPrefix)) {
+        const key = chainKey(table, chain)
+        const body = bodies.get(key)
+        if (body === undefined) bodies.set(key, [rule])
+        else body.push(rule)
+      } else {
+        const target = /-[jg] (PENSTOCK-\S+)$/.exec(rule)?.[1]
+        if (target === undefined) continue
+        const key = jumpKey(table, chain, target)
+        const body = jumps.get(key)
+        if (body === undefined) jumps.set(key, [rule])
+        // A second jump is one too many: it shows as a difference, and the plan deletes it.
+        else body.push(rule)
+      }
+    }
+  }
+  for (const [key, body] of bodies) yield { key, value: body.join('\n') }
+  for (const [key, body] of jumps) yield { key, value: body.join('\n') }
+}
+
+function* lines(text: string): Iterable<string> {
+  let start = 0
+  while (start < text.length) {
+    const end = text.indexOf('\n', start)
+    const stop = end < 0 ? text.length : end
+    const line = text.slice(start, stop)
+    start = stop + 1
+    if (line !== '' && !line.startsWith('#')) yield line
+  }
+}

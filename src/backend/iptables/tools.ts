@@ -1,0 +1,79 @@
+// Which iptables programs to run on this node: the variant that kubelet and the CNI use.
+import type { Exec, ExecResult } from '../../kernel/exec.ts'
+import type { Family } from '../../net/ip.ts'
+import { CommitError } from '../backend.ts'
+
+export type Variant = 'nft' | 'legacy'
+
+/** Programs of one family and variant. */
+export interface Tools {
+  readonly variant: Variant
+  readonly version: string
+  readonly iptables: string
+  readonly restore: string
+  readonly save: string
+}
+
+const base = (family: Family): string => (family === 'IPv4' ? 'iptables' : 'ip6tables')
+
+/** `-w 5`: wait up to five seconds for the lock that legacy tools share; the nft variant accepts and ignores it. */
+export const lockWait: readonly string[] = ['-w', '5']
+
+/** Programs of a given variant, if they are installed. */
+export async function toolsOf(exec: Exec, family: Family, variant: Variant): Promise<Tools | undefined> {
+  for (const name of [`${base(family)}-${variant}`, base(family)]) {
+    const result = await exec.run(name, ['--version'])
+    const version = /v(\d+\.\d+\.\d+) \((nf_tables|legacy)\)/.exec(result.stdout)
+    if (result.exitCode !== 0 || version === null) continue
+    if ((version[2] === 'nf_tables') !== (variant === 'nft')) continue
+    return { variant, version: version[1] ?? '', iptables: name, restore: `${name}-restore`, save: `${name}-save` }
+  }
+  return undefined
+}
+
+/**
+ * Detects the variant as kube-proxy's image does (KEP-3178): kubelet's hint chain in the mangle table decides; without it,
+ * the variant that holds more rules; with none, nft. Throws CommitError `unsupported` when no iptables is installed.
+ */
+export async function detectTools(exec: Exec, family: Family): Promise<Tools> {
+  const nft = await toolsOf(exec, family, 'nft')
+  const legacy = await toolsOf(exec, family, 'legacy')
+  if (nft === undefined && legacy === undefined) {
+    throw new CommitError(
+      'unsupported',
+      `neither variant of ${base(family)} is installed: install the package iptables (1.8.4 or newer)`,
+    )
+  }
+  if (nft === undefined || legacy === undefined) return (nft ?? legacy) as Tools
+  for (const tools of [nft, legacy]) {
+    const mangle = await exec.run(tools.save, ['-t', 'mangle'])
+    if (/^:(?:KUBE-IPTABLES-HINT|KUBE-KUBELET-CANARY) /m.test(mangle.stdout)) return tools
+  }
+  const rules = async (tools: Tools) => (await exec.run(tools.save, [])).stdout.match(/^-A /gm)?.length ?? 0
+  return (await rules(legacy)) > (await rules(nft)) ? legacy : nft
+}
+
+/** What a failed program means for the syncer (`design.md` §3). */
+export function failure(command: string, result: ExecResult): CommitError {
+  const said = result.stderr.trim().split('\n').slice(-4).join('; ')
+  const message = `${command}: ${said === '' ? `exit status ${result.exitCode}` : said}`
+  if (result.notFound) return new CommitError('unsupported', `${command} is not installed`)
+  if (/Permission denied|you must be root|Operation not permitted/i.test(said))
+    return new CommitError('denied', message)
+  // 4: a resource problem, such as the lock; 3: the kernel's tables speak another version.
+  if (
+    result.exitCode === 4 ||
+    /xtables lock|Resource temporarily unavailable|Device or resource busy|Could not fetch rule set generation id|interrupted/i.test(
+      said,
+    )
+  ) {
+    return new CommitError('transient', message)
+  }
+  if (
+    result.exitCode === 3 ||
+    /can't initialize|table does not exist|Protocol not (?:supported|available)/i.test(said)
+  ) {
+    return new CommitError('unsupported', message)
+  }
+  return new CommitError(result.exitCode === -1 ? 'transient' : 'refused', message)
+}

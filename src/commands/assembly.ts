@@ -1,0 +1,107 @@
+// Puts the parts of one node together: the store, and for each address family its network, claims, backend and syncer.
+import { type Backend, CommitError } from '../backend/backend.ts'
+import { backendFor, backends } from '../backend/registry.ts'
+import { ConfigError, type Configuration } from '../config/types.ts'
+import type { Exec } from '../kernel/exec.ts'
+import { Store } from '../model/store.ts'
+import type { Family, IP } from '../net/ip.ts'
+import { Claims } from '../policy/claims.ts'
+import type { Network } from '../policy/network.ts'
+import type { NodeView } from '../policy/node-view.ts'
+import { Syncer, type SyncObserver } from '../sync/syncer.ts'
+import { type NodeFacts, networkOf, nodeViewOf } from './node.ts'
+
+export interface AssemblyOptions {
+  readonly configuration: Configuration
+  readonly nodeName: string
+  readonly families: readonly Family[]
+  readonly exec: Exec
+  readonly hostAddresses: readonly IP[]
+  /** From the command line. */
+  readonly givenAddresses: readonly IP[]
+  readonly observer: SyncObserver
+}
+
+export interface FamilyAssembly {
+  readonly family: Family
+  readonly backend: Backend
+  readonly syncer: Syncer
+  readonly network: () => Network
+}
+
+export interface Assembly {
+  readonly store: Store
+  readonly families: readonly FamilyAssembly[]
+  /** Hands what became dirty in the store to the syncers. */
+  distribute(): void
+}
+
+/** Time between full comparisons with the kernel where nothing else asks for one. */
+const resyncMs = 15 * 60_000
+const minBackoffMs = 250
+const maxBackoffMs = 30_000
+
+/** Throws ConfigError when this version has no backend for the configured mode. */
+export function assemble(options: AssemblyOptions): Assembly {
+  const { configuration, nodeName, exec, hostAddresses, givenAddresses, observer } = options
+  const store = new Store({ nodeName, families: options.families, startedAt: Date.now() })
+  const facts = (): NodeFacts => ({ name: nodeName, record: store.node(), hostAddresses, givenAddresses })
+
+  const families = options.families.map(family => {
+    const backend = backendFor(configuration.mode, { family, exec })
+    if (backend === undefined) {
+      const known = Object.keys(backends).join(', ')
+      throw new ConfigError('the mode cannot be used', [
+        `mode: ${configuration.mode} is not available in this version; available: ${known}`,
+      ])
+    }
+    let network: Network = networkOf(configuration, facts(), family)
+    let node: NodeView = nodeViewOf(configuration, facts(), family)
+    const syncer = new Syncer({
+      family,
+      backend,
+      reader: store,
+      claims: new Claims(),
+      node: () => node,
+      network: () => network,
+      pace: {
+        minBackoffMs,
+        maxBackoffMs: Math.min(maxBackoffMs, configuration.syncPeriod),
+        ...(configuration.minSyncPeriod === undefined ? {} : { minSyncPeriodMs: configuration.minSyncPeriod }),
+      },
+      resyncMs,
+      observer,
+      now: () => performance.now(),
+      random: () => Math.random(),
+    })
+    /** Takes the Node object into account; a change of it may concern every Service. */
+    const refreshNode = (): void => {
+      const newNetwork = networkOf(configuration, facts(), family)
+      const newNode = nodeViewOf(configuration, facts(), family)
+      if (JSON.stringify([newNetwork, newNode]) === JSON.stringify([network, node])) return
+      network = newNetwork
+      node = newNode
+      syncer.markAll()
+    }
+    return { family, backend, syncer, network: () => network, refreshNode }
+  })
+
+  let nodeSeen = store.node()
+  return {
+    store,
+    families,
+    distribute() {
+      if (store.node() !== nodeSeen) {
+        nodeSeen = store.node()
+        for (const { refreshNode } of families) refreshNode()
+      }
+      const dirty = store.takeDirty()
+      if (dirty.size === 0) return
+      for (const { syncer } of families) syncer.markDirty(dirty)
+    },
+  }
+}
+
+/** The error's kind and message, for people. */
+export const describeFailure = (error: unknown): string =>
+  error instanceof CommitError ? `${error.kind}: ${error.message}` : String(error)

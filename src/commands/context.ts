@@ -1,0 +1,18 @@
+// What every subcommand is handed.
+import type { CommandLine } from '../config/flags.ts'
+import type { Configuration } from '../config/types.ts'
+import type { Exec } from '../kernel/exec.ts'
+import type { Logger } from '../observe/log.ts'
+
+export interface CommandContext {
+  readonly commandLine: CommandLine
+  readonly configuration: Configuration
+  /** What the user should know of the configuration, a sentence each. */
+  readonly notices: readonly string[]
+  readonly log: Logger
+  readonly exec: Exec
+  /** Aborted by SIGTERM and SIGINT. */
+  readonly signal: AbortSignal
+  /** Writes to stdout; returns exit status 0. */
+  readonly print: (text: string) => number
+}

@@ -1,0 +1,182 @@
+// `penstock run`: the daemon. With --once, one full sync.
+import { setTimeout as sleep } from 'node:timers/promises'
+import { CommitError } from '../backend/backend.ts'
+import { hostAddresses } from '../kernel/host.ts'
+import { ensureSysctl } from '../kernel/sysctl.ts'
+import type { Logger } from '../observe/log.ts'
+import { Once } from '../observe/log.ts'
+import type { SyncObserver } from '../sync/syncer.ts'
+import { version } from '../version.ts'
+import { type Assembly, assemble, describeFailure, type FamilyAssembly } from './assembly.ts'
+import type { CommandContext } from './context.ts'
+import { loadOnce, nodeNameOf, openSource } from './input.ts'
+import { machineFamilies } from './program.ts'
+
+export async function run(context: CommandContext): Promise<number> {
+  const { commandLine, configuration, exec, log, notices } = context
+  for (const notice of notices) log.warn(notice)
+  if (commandLine.options.initOnly === true) return prepare(context)
+  const given = commandLine.options.nodeAddresses ?? []
+  const families = machineFamilies()
+  const assembly = assemble({
+    configuration,
+    nodeName: nodeNameOf(context),
+    families,
+    exec,
+    hostAddresses: given.length > 0 ? given : hostAddresses(),
+    givenAddresses: given,
+    observer: logging(log),
+  })
+  log.info({ version, mode: configuration.mode, families, node: nodeNameOf(context) }, 'starting')
+  return commandLine.options.once === true ? once(context, assembly) : daemon(context, assembly)
+}
+
+/** Privileged settings only, so that the container that runs can do with fewer rights (`kube-proxy.md` §9.2). */
+async function prepare(context: CommandContext): Promise<number> {
+  const assembly = assemble({
+    configuration: context.configuration,
+    nodeName: nodeNameOf(context),
+    families: machineFamilies(),
+    exec: context.exec,
+    hostAddresses: [],
+    givenAddresses: [],
+    observer: logging(context.log),
+  })
+  const results = await Promise.all(assembly.families.map(family => settings(family, context.log)))
+  return results.every(Boolean) ? 0 : 1
+}
+
+async function once(context: CommandContext, assembly: Assembly): Promise<number> {
+  const { signal, log } = context
+  await loadOnce(context, assembly.store)
+  assembly.distribute()
+  const results = await Promise.all(
+    assembly.families.map(async family => {
+      const done = await syncWithPatience(family, signal)
+      if (!done) return false
+      await settings(family, log)
+      return family.syncer.setAsides.length === 0
+    }),
+  )
+  return results.every(Boolean) ? 0 : 1
+}
+
+/** Failures that pass by themselves get a few more tries, as the lock of iptables held by another. */
+async function syncWithPatience({ syncer }: FamilyAssembly, signal: AbortSignal): Promise<boolean> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await syncer.sync(signal)
+      return true
+    } catch (error) {
+      if (!(error instanceof CommitError)) throw error
+      if (error.kind !== 'transient' || attempt === 5 || signal.aborted) return false
+      await sleep(attempt * 500)
+    }
+  }
+}
+
+/** How long the first sync waits for the Node object, whose zone and addresses it needs but can do without. */
+const nodePatienceMs = 5_000
+
+async function daemon(context: CommandContext, assembly: Assembly): Promise<number> {
+  const { signal, log, configuration } = context
+  const { store, families } = assembly
+  const { source, close } = openSource(context)
+  const ready = Promise.withResolvers<void>()
+  const nodeKnown = Promise.withResolvers<void>()
+  let scheduled = false
+  const stop = new AbortController()
+  const ended = AbortSignal.any([signal, stop.signal])
+
+  const feeding = source.start(event => {
+    store.apply(event)
+    if (event.kind === 'synced' && store.isReady()) ready.resolve()
+    if (store.synced('Node') && (configuration.detectLocalMode !== 'NodeCIDR' || store.node() !== undefined)) {
+      nodeKnown.resolve()
+    }
+    if (scheduled) return
+    scheduled = true
+    // One hand-over for all events of this turn of the loop.
+    setImmediate(() => {
+      scheduled = false
+      assembly.distribute()
+    })
+  }, ended)
+  const syncing = (async () => {
+    await untilAborted(ready.promise, ended)
+    await Promise.race([untilAborted(nodeKnown.promise, ended), sleep(nodePatienceMs, undefined, { ref: false })])
+    assembly.distribute()
+    await Promise.all(
+      families.map(async family => {
+        void settingsAfterFirstSync(family, ended, log)
+        await family.syncer.run(ended)
+      }),
+    )
+  })()
+
+  try {
+    // Each ends only with the signal, or with an error that must not be survived in silence.
+    await Promise.race([feeding, syncing])
+    if (!signal.aborted) throw new Error('stopped without being asked to')
+  } finally {
+    stop.abort()
+    await Promise.allSettled([feeding, syncing])
+    close()
+  }
+  log.info('stopped; the rules stay')
+  return 0
+}
+
+function untilAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve()
+  const aborted = Promise.withResolvers<void>()
+  signal.addEventListener('abort', () => aborted.resolve(), { once: true })
+  return Promise.race([promise, aborted.promise])
+}
+
+/** The protective rules are in the kernel before the setting that they protect from. */
+async function settingsAfterFirstSync(family: FamilyAssembly, signal: AbortSignal, log: Logger): Promise<void> {
+  if (await family.syncer.untilSynced(signal)) await settings(family, log)
+}
+
+/** Kernel settings that the rules rely on. One that cannot be set is said once and stops nothing else. */
+async function settings({ network }: FamilyAssembly, log: Logger): Promise<boolean> {
+  if (!network().localhostNodePorts) return true
+  try {
+    // Lets packets to 127.0.0.1:nodePort leave for a pod (§3.4).
+    await ensureSysctl('net.ipv4.conf.all.route_localnet', '1')
+    return true
+  } catch (error) {
+    log.warn({ error: (error as Error).message }, 'node ports will not answer on 127.0.0.1')
+    return false
+  }
+}
+
+/** One line a sync that did something; each problem once. */
+function logging(log: Logger): SyncObserver {
+  const said = new Once()
+  return {
+    synced: report => {
+      const wrote = report.added + report.changed + report.removed > 0
+      const fields = { ...report, durationMs: Math.round(report.durationMs) }
+      if (wrote) log.info(fields, 'synced')
+      else log.debug(fields, 'nothing to write')
+      said.forget(`failed ${report.family}`)
+    },
+    failed: (family, error, failures) => {
+      const text = describeFailure(error)
+      if (said.first(`failed ${family}`, text))
+        log.error({ family, failures, error: text }, 'sync failed; it will be tried again')
+    },
+    setAside: item => {
+      if (said.first(`aside ${item.family} ${item.servicePort}`, item.reason)) {
+        log.error({ ...item }, 'the kernel refuses a Service port; it keeps its former rules, all others go on')
+      }
+    },
+    conflict: item => {
+      if (said.first(`conflict ${item.family} ${item.service} ${item.frontend}`, item.holder)) {
+        log.warn({ ...item }, 'address is held by an older Service')
+      }
+    },
+  }
+}

@@ -1,0 +1,33 @@
+// What the machine says of itself: addresses, host name, address families.
+import { readFileSync } from 'node:fs'
+import { hostname, networkInterfaces } from 'node:os'
+import { type Family, type IP, parseIP } from '../net/ip.ts'
+
+/** Addresses of all interfaces, without zones. */
+export function hostAddresses(): IP[] {
+  const found = new Set<IP>()
+  for (const list of Object.values(networkInterfaces())) {
+    for (const { address } of list ?? []) {
+      const ip = parseIP(address.split('%')[0] ?? '')
+      if (ip !== undefined) found.add(ip)
+    }
+  }
+  return [...found]
+}
+
+/** The host name as kube-proxy uses it for the node's: trimmed and in lower case. */
+export const hostName = (): string => hostname().trim().toLowerCase()
+
+/**
+ * True if the machine speaks this family. IPv6 can be compiled out, or switched off by sysctl
+ * `net.ipv6.conf.all.disable_ipv6`.
+ */
+export function speaks(family: Family): boolean {
+  if (family === 'IPv4') return true
+  try {
+    readFileSync('/proc/net/if_inet6')
+    return readFileSync('/proc/sys/net/ipv6/conf/all/disable_ipv6', 'utf8').trim() !== '1'
+  } catch {
+    return false
+  }
+}

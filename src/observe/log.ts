@@ -1,0 +1,57 @@
+// Structured logs on stderr: JSON, or text for people. One line a sync, never one an object at info.
+import { Writable } from 'node:stream'
+import pino, { type Logger } from 'pino'
+
+export type { Logger } from 'pino'
+
+export interface LogOptions {
+  readonly format: 'text' | 'json'
+  /** kube-proxy's `-v`: 0 to 2 log what an operator needs, 4 and above every step. */
+  readonly verbosity: number
+  /** Where lines go; stderr by default. */
+  readonly destination?: NodeJS.WritableStream
+}
+
+/** A logger. Level debug from verbosity 4 on. */
+export function makeLogger(options: LogOptions): Logger {
+  const out = options.destination ?? process.stderr
+  const level = options.verbosity >= 6 ? 'trace' : options.verbosity >= 4 ? 'debug' : 'info'
+  const destination = options.format === 'json' ? out : textStream(out)
+  return pino(
+    { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: label => ({ level: label }) } },
+    destination,
+  )
+}
+
+/** Turns pino's lines into `time LEVEL message key=value`. No worker thread: pino's transports cost 16 MB each. */
+function textStream(out: NodeJS.WritableStream): Writable {
+  return new Writable({
+    decodeStrings: false,
+    write(chunk: string, _encoding, done) {
+      const { level, time, msg, ...fields } = JSON.parse(chunk) as Record<string, unknown>
+      const words = Object.entries(fields).map(
+        ([key, value]) => `${key}=${typeof value === 'string' ? quote(value) : JSON.stringify(value)}`,
+      )
+      out.write(`${[time, String(level).toUpperCase(), msg, ...words].filter(word => word !== undefined).join(' ')}\n`)
+      done()
+    },
+  })
+}
+
+const quote = (text: string): string => (/^[\w./:[\]-]+$/.test(text) ? text : JSON.stringify(text))
+
+/** Lets something be said once for each key, as problems of objects that are delivered again and again. */
+export class Once {
+  readonly #said = new Map<string, string>()
+
+  /** True if this text was not the last said for the key. */
+  first(key: string, text: string): boolean {
+    if (this.#said.get(key) === text) return false
+    this.#said.set(key, text)
+    return true
+  }
+
+  forget(key: string): void {
+    this.#said.delete(key)
+  }
+}

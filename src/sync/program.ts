@@ -1,0 +1,124 @@
+// The desired program: which owner wants which kernel objects, and how that differs from what the kernel is believed to
+// hold. State without I/O. A change costs what its owner's objects cost.
+import type { Delta, KernelObject, Layout, Program } from '../backend/backend.ts'
+
+/** Objects by owner, and the difference to the kernel. */
+export class DesiredProgram {
+  readonly #layout: Layout | undefined
+  readonly #objects = new Map<string, string>()
+  readonly #byOwner = new Map<string, readonly KernelObject[]>()
+  /** Who placed a key last. An address may pass from one owner to another in either order of their changes. */
+  readonly #ownerOf = new Map<string, string>()
+  /** Keys that may differ from the kernel, with the value the kernel holds (undefined: nothing). */
+  readonly #kernel = new Map<string, string | undefined>()
+
+  constructor(layout?: Layout) {
+    this.#layout = layout
+  }
+
+  /** All objects, those of the layout included, as they should be. */
+  get objects(): Program {
+    this.#settleLayout()
+    return this.#objects
+  }
+
+  get owners(): number {
+    return this.#byOwner.size
+  }
+
+  objectsOf(owner: string): readonly KernelObject[] {
+    return this.#byOwner.get(owner) ?? []
+  }
+
+  /** Makes these the owner's objects; none removes the owner. */
+  replace(owner: string, objects: Iterable<KernelObject>): void {
+    const before = this.#byOwner.get(owner) ?? []
+    const after = [...objects]
+    const kept = new Set<string>()
+    for (const { key } of after) kept.add(key)
+    for (const { key } of before) {
+      if (kept.has(key) || this.#ownerOf.get(key) !== owner) continue
+      this.#ownerOf.delete(key)
+      this.#place(key, undefined)
+    }
+    for (const { key, value } of after) {
+      this.#ownerOf.set(key, owner)
+      this.#place(key, value)
+    }
+    if (after.length === 0) this.#byOwner.delete(owner)
+    else this.#byOwner.set(owner, after)
+  }
+
+  /** What must change in the kernel. Stays the same until `settle` or `rebase`. */
+  pending(): Delta {
+    this.#settleLayout()
+    const added: KernelObject[] = []
+    const changed: { key: string; from: string; to: string }[] = []
+    const removed: KernelObject[] = []
+    for (const [key, from] of this.#kernel) {
+      const to = this.#objects.get(key)
+      if (from === to) this.#kernel.delete(key)
+      else if (to === undefined) removed.push({ key, value: from ?? '' })
+      else if (from === undefined) added.push({ key, value: to })
+      else changed.push({ key, from, to })
+    }
+    return { added, changed, removed }
+  }
+
+  /** The kernel now holds everything that was pending. */
+  settle(): void {
+    this.#kernel.clear()
+  }
+
+  /** Takes note of what the kernel really holds. Walks everything: for start-up, doubtful commits and resyncs. */
+  rebase(actual: Program): void {
+    this.#settleLayout()
+    this.#kernel.clear()
+    for (const [key, value] of this.#objects) {
+      const held = actual.get(key)
+      if (held !== value) this.#kernel.set(key, held)
+    }
+    for (const [key, held] of actual) if (!this.#objects.has(key)) this.#kernel.set(key, held)
+  }
+
+  /**
+   * Owners of an object that the kernel refused. A refusal may name `key` alone or `key\nrule`; a rule of a shared object
+   * belongs to the owner of the entry with that text. Walks everything: only for refusals.
+   */
+  ownersOf(refused: string): string[] {
+    const [key = '', rule] = splitOnce(refused)
+    const direct = this.#ownerOf.get(key)
+    if (direct !== undefined) return [direct]
+    const found: string[] = []
+    for (const [owner, objects] of this.#byOwner) {
+      if (objects.some(object => object.value === rule && this.#layout?.isEntry(object.key) === true)) found.push(owner)
+    }
+    return found
+  }
+
+  #place(key: string, value: string | undefined): void {
+    if (this.#layout?.isEntry(key) === true) {
+      if (value === undefined) this.#layout.delete(key)
+      else this.#layout.set({ key, value })
+      return
+    }
+    this.#put(key, value)
+  }
+
+  #put(key: string, value: string | undefined): void {
+    const before = this.#objects.get(key)
+    if (before === value) return
+    if (!this.#kernel.has(key)) this.#kernel.set(key, before)
+    if (value === undefined) this.#objects.delete(key)
+    else this.#objects.set(key, value)
+  }
+
+  #settleLayout(): void {
+    for (const { key, value } of this.#layout?.drain() ?? []) this.#put(key, value)
+  }
+}
+
+function splitOnce(text: string): [string, string | undefined] {
+  const end = text.indexOf('\n')
+  return end < 0 ? [text, undefined] : [text.slice(0, end), text.slice(end + 1)]
+}

@@ -1,0 +1,39 @@
+// Every conformance scenario with real packets, on both variants of iptables: the program's own command line in a node's
+// namespace, then connections and datagrams from everywhere in the world.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { loadScenarios } from '../conformance/scenario.ts'
+import { type Variant, World } from '../support/world/world.ts'
+import { runScenario } from './run-scenario.ts'
+
+const scenarios = loadScenarios()
+const real = scenarios.filter(scenario => scenario.real)
+
+describe.each<Variant>(['nft', 'legacy'])('iptables-%s', variant => {
+  let world: World
+  let directory: string
+  let sent = 0
+  const leftOut = new Map<string, number>()
+
+  beforeAll(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'penstock-kernel-'))
+    world = await World.open(variant)
+  })
+  afterAll(async () => {
+    await world?.close()
+    await rm(directory, { recursive: true, force: true })
+    const reasons = [...leftOut].map(([why, count]) => `${count} packets: ${why}`)
+    const whole = scenarios.filter(scenario => !scenario.real).map(({ name, why }) => `${name}: ${why}`)
+    console.info([`${variant}: ${sent} packets sent; not sent:`, ...reasons, ...whole].join('\n  '))
+  })
+
+  test.each(real.map(scenario => [scenario.name, scenario] as const))('%s', async (_name, scenario) => {
+    const report = await runScenario(world, scenario, join(directory, 'scenario'))
+    sent += report.sent
+    for (const why of report.leftOut) leftOut.set(why, (leftOut.get(why) ?? 0) + 1)
+    expect(report.failures).toEqual([])
+    expect(report.sent).toBeGreaterThan(0)
+  })
+})

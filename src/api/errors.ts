@@ -1,5 +1,5 @@
 // What can go wrong between us and the API server, as values that say what to do next.
-import { isObject, stringAt } from './fields.ts'
+import { isObject, objectAt, stringAt } from './fields.ts'
 
 /** Kinds of failure, as they are counted. `unavailable`: no connection could be made. */
 export type ErrorKind =
@@ -47,6 +47,8 @@ export class StreamError extends Error {
 export class ErrorEvent extends Error {
   override readonly name = 'ErrorEvent'
   readonly code: number
+  /** From the Status object. */
+  readonly retryAfterMs: number | undefined
 
   constructor(object: unknown) {
     const status = isObject(object) ? object : {}
@@ -54,6 +56,8 @@ export class ErrorEvent extends Error {
       `the watch ended with an error: ${stringAt(status, 'message') || stringAt(status, 'reason') || 'no reason given'}`,
     )
     this.code = typeof status.code === 'number' ? status.code : 0
+    const seconds = objectAt(status, 'details').retryAfterSeconds
+    this.retryAfterMs = typeof seconds === 'number' && seconds >= 0 ? seconds * 1000 : undefined
   }
 }
 

@@ -1,71 +1,22 @@
 // Reflector: keeps a consumer in step with one resource of the API server, whatever happens on the way.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Backoff, type BackoffOptions, createBackoff, defaultBackoff } from './backoff.ts'
-import { type ErrorKind, errorKind, messageOf, StatusError, StreamError } from './errors.ts'
+import { type Backoff, createBackoff } from './backoff.ts'
+import { ErrorEvent, type ErrorKind, errorKind, messageOf, StatusError, StreamError } from './errors.ts'
 import type { Patience } from './exchange.ts'
 import { metaOf } from './fields.ts'
 import { KnownKeys } from './known-keys.ts'
 import { createPacer } from './pacer.ts'
+import {
+  type Consumer,
+  type ReflectorOptions,
+  type ReflectorState,
+  type ReflectorStats,
+  type ServerTraits,
+  type Settings,
+  withDefaults,
+} from './reflector-options.ts'
 import { type ListFrom, list, type RequestContext, type Resource, type WatchEvent, watch } from './requests.ts'
 import type { Connection } from './transport.ts'
-
-/** Where the objects go. What it throws ends the reflector: a change that was not taken in must not be forgotten. */
-export interface Consumer {
-  /** An object as it is now. May be told again of one that has not changed. */
-  upsert(key: string, object: unknown): void
-  remove(key: string): void
-  /** Once: every object that exists has been told. */
-  synced(): void
-}
-
-export type ReflectorState = 'idle' | 'listing' | 'watching' | 'waiting' | 'absent' | 'stopped'
-
-/** For metrics and `status`. Times are milliseconds since the epoch. */
-export interface ReflectorStats {
-  readonly state: ReflectorState
-  readonly synced: boolean
-  /** Objects the server has, as far as we were told. */
-  readonly objects: number
-  readonly resourceVersion: string
-  /** When the server last sent anything, a bookmark too; 0 when it never did. */
-  readonly lastEventAt: number
-  readonly lists: number
-  readonly watches: number
-  readonly events: number
-  /** Milliseconds since the first list in which no watch was open. */
-  readonly gapMs: number
-  readonly errors: Readonly<Partial<Record<ErrorKind, number>>>
-  /** Why the last attempt failed; absent while all is well. */
-  readonly lastError?: string
-}
-
-export interface ReflectorOptions {
-  /** The server may not have it, or not let us see it: then there are no objects, and it is asked again now and then. */
-  readonly optional?: boolean
-  readonly backoff?: BackoffOptions
-  /** Silence after which a connection counts as dead. Bookmarks come about every 60 s; 100 s. */
-  readonly idleMs?: number
-  /** Silence before the initial events are complete after which a list is asked for instead; 10 s. */
-  readonly initialIdleMs?: number
-  /** Bounds of the server-side time limit of a watch, in seconds; 300 to 600. */
-  readonly timeoutSeconds?: readonly [number, number]
-  /** After this long a watch that ends is followed by a fresh list: the last resort against missed events; 1 h. */
-  readonly relistMs?: number
-  /** Upper bound of the wait before a list after 410, so that not all nodes list at once; 1 s. */
-  readonly goneJitterMs?: number
-  /** Wait before an absent resource is asked for again; 10 min. */
-  readonly absentMs?: number
-  readonly pageSize?: number
-  /** Told of every change between well and failing; for the log. */
-  readonly onState?: (state: ReflectorState, why: string) => void
-  readonly now?: () => number
-}
-
-/** What was learned of a server, shared by its reflectors. */
-export interface ServerTraits {
-  /** Until then its watches are not asked for initial events; milliseconds since the epoch. */
-  avoidWatchListUntil: number
-}
 
 /** Long enough not to ask in vain all day, short enough to notice an upgrade. */
 const avoidWatchListMs = 30 * 60_000
@@ -75,24 +26,6 @@ const shortWatchMs = 1_000
 const shortWatchPauseMs = 200
 /** A watch that lived this long says that the server was well: its loss is the first failure, not one more. */
 const steadyWatchMs = 5_000
-
-type Settings = Required<Omit<ReflectorOptions, 'onState'>> & Pick<ReflectorOptions, 'onState'>
-
-function withDefaults(options: ReflectorOptions): Settings {
-  return {
-    optional: false,
-    backoff: defaultBackoff,
-    idleMs: 100_000,
-    initialIdleMs: 10_000,
-    timeoutSeconds: [300, 600],
-    relistMs: 3_600_000,
-    goneJitterMs: 1_000,
-    absentMs: 600_000,
-    pageSize: 500,
-    now: Date.now,
-    ...options,
-  }
-}
 
 /** An exception of the consumer, on its way out through code that survives all others. */
 class ConsumerError extends Error {}
@@ -297,7 +230,7 @@ export class Reflector {
     if (resourceVersion === '') throw new StreamError('bad-frame', 'initial events without a resourceVersion')
     const gone = this.#known.endList()
     this.#consume(() => {
-      for (const key of gone) this.#consumer.remove(key)
+      void gone
       if (!this.#synced) this.#consumer.synced()
     })
     this.#synced = true
@@ -367,7 +300,9 @@ export class Reflector {
     if (mustList) this.#resourceVersion = ''
     this.#lastError = messageOf(error)
     this.#setState('waiting', kind, this.#lastError)
-    const wait = this.#backoff.next(status?.retryAfterMs)
+    // The silence was wait enough: a quiet resource must not be unwatched half the time (client-node 2.0.0).
+    if (kind === 'idle') return 0
+    const wait = this.#backoff.next(error instanceof ErrorEvent ? error.retryAfterMs : status?.retryAfterMs)
     return kind === 'gone' ? Math.max(wait, this.#settings.goneJitterMs * this.#settings.backoff.random()) : wait
   }
 

@@ -5,14 +5,8 @@ import { proxyNameLabel } from './decode-service.ts'
 import { headlessLabel } from './decode-slice.ts'
 import type { Report } from './fields.ts'
 import { createProblemLog, type ProblemLog } from './problem-log.ts'
-import {
-  type Consumer,
-  Reflector,
-  type ReflectorOptions,
-  type ReflectorState,
-  type ReflectorStats,
-  type ServerTraits,
-} from './reflector.ts'
+import { Reflector } from './reflector.ts'
+import type { Consumer, ReflectorOptions, ReflectorState, ReflectorStats, ServerTraits } from './reflector-options.ts'
 import type { Resource } from './requests.ts'
 import type { Connection } from './transport.ts'
 

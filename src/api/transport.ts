@@ -72,7 +72,8 @@ export function createConnection(options: TransportOptions): Connection {
   return new HttpConnection(options)
 }
 
-const keepAliveMs = 30_000
+/** A server that died without a word and came back answers the first probe with a reset: we know within 10 s. */
+const keepAliveMs = 10_000
 const statusBodyLimit = 64 * 1024
 
 interface Call {

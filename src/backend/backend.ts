@@ -99,6 +99,11 @@ export interface Backend {
   commit(transaction: Transaction, signal: AbortSignal): Promise<void>
   /** Walks the rules of a program, not the model. Pure. */
   trace(program: Program, packet: Packet, network: Network): Outcome
+  /**
+   * The kernel refuses what is needed whatever the Services are: makes `skeleton` do without something that can be done
+   * without, and returns what is lost, as a sentence; undefined when there is nothing left to give up.
+   */
+  giveUp?(): string | undefined
   /** Removes everything of ours, in every variant of the tools. */
   cleanup(signal: AbortSignal): Promise<void>
 }

@@ -52,8 +52,10 @@ export function networkOf(configuration: Configuration, facts: NodeFacts, family
 }
 
 /** The node as policy sees it in one family. */
-export const nodeViewOf = (configuration: Configuration, facts: NodeFacts, family: Family): NodeView =>
-  nodeView(facts.name, facts.record, nodeIPsOf(configuration, facts), family)
+export const nodeViewOf = (configuration: Configuration, facts: NodeFacts, family: Family): NodeView => ({
+  ...nodeView(facts.name, facts.record, nodeIPsOf(configuration, facts), family),
+  ...(configuration.featureGates.AllowServiceExternalIPs === false ? { ignoresExternalIPs: true } : {}),
+})
 
 function nodeIPsOf(configuration: Configuration, { record, givenAddresses }: NodeFacts): NodeIPs {
   const addresses = record === undefined || record.addresses.length === 0 ? givenAddresses : record.addresses

@@ -173,6 +173,7 @@ function logging(log: Logger): SyncObserver {
         log.error({ ...item }, 'the kernel refuses a Service port; it keeps its former rules, all others go on')
       }
     },
+    degraded: (family, lost) => log.error({ family }, lost),
     conflict: item => {
       if (said.first(`conflict ${item.family} ${item.service} ${item.frontend}`, item.holder)) {
         log.warn({ ...item }, 'address is held by an older Service')

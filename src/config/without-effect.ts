@@ -38,7 +38,7 @@ function idle(settings: Settings, path: FieldPath): [name: string, reason: strin
   const origin = settings.originOf(path)
   if (path === 'featureGates') {
     return Object.entries(settings.valueOf('featureGates'))
-      .filter(([gate, on]) => gateDefaults[gate] !== on)
+      .filter(([gate, on]) => gate !== 'AllowServiceExternalIPs' && gateDefaults[gate] !== on)
       .map(([gate, on]) => [`${origin} ${gate}=${on}`, 'this version has no such feature gate'])
   }
   if (path === 'clientConnection.contentType' && isSpoken(settings.valueOf(path))) return []

@@ -76,6 +76,7 @@ export class Store {
     }
   }
 
+  /** A Service that has at least one cluster address; undefined when there is no such Service. */
   service(key: ServiceKey): ServiceRecord | undefined {
     return this.#services.get(key)
   }
@@ -129,6 +130,7 @@ export class Store {
     return dirty
   }
 
+  /** A Service must be looked at again for a reason that is not in the model. */
   markDirty(key: ServiceKey): void {
     this.#dirty.add(key)
   }
@@ -155,6 +157,7 @@ export class Store {
     return this.#triggers.take(family)
   }
 
+  /** How much is held; costs nothing. */
   sizes(): StoreSizes {
     return {
       services: this.#services.size,

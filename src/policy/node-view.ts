@@ -8,4 +8,6 @@ export interface NodeView {
   readonly zone?: string
   /** The node's address of the family being resolved, for the source-range exception; absent when unknown. */
   readonly nodeIP?: IP
+  /** Feature gate AllowServiceExternalIPs is off (KEP-5707): external IPs are not programmed. */
+  readonly ignoresExternalIPs?: boolean
 }

@@ -20,11 +20,13 @@ export const servicePortName = (service: ServiceRecord, port: ServicePortRecord)
  * those of `kube-proxy.md` §1.2, §2 and §3.1.
  */
 export function resolve(
-  service: ServiceRecord,
+  given: ServiceRecord,
   slices: Iterable<EndpointSliceRecord>,
   node: NodeView,
   family: Family,
 ): ServicePort[] {
+  // kube-proxy still takes such a Service for one that is reached from outside; here it is not.
+  const service = node.ignoresExternalIPs === true ? { ...given, externalIPs: [] } : given
   const addresses = addressesOf(service, family, node.nodeIP)
   if (addresses.length === 0) return []
   const ofFamily: EndpointSliceRecord[] = []

@@ -96,6 +96,15 @@ export class DesiredProgram {
     return found
   }
 
+  /** Owners of whose objects the kernel does not hold all. Walks everything: only for refusals. */
+  ownersLacking(actual: Program): string[] {
+    const rules = new Set<string>()
+    for (const value of actual.values()) for (const rule of value.split('\n')) rules.add(rule)
+    const isHeld = ({ key, value }: KernelObject): boolean =>
+      this.#layout?.isEntry(key) === true ? rules.has(value) : actual.get(key) === value
+    return [...this.#byOwner].filter(([, objects]) => !objects.every(isHeld)).map(([owner]) => owner)
+  }
+
   #place(key: string, value: string | undefined): void {
     if (this.#layout?.isEntry(key) === true) {
       if (value === undefined) this.#layout.delete(key)

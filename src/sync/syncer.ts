@@ -1,7 +1,7 @@
 // Keeps one address family's kernel rules equal to the model: takes dirty Services, resolves and compiles them, and
 // commits the difference. One syncer and one backend a family: what breaks one leaves the other alone.
 import PQueue from 'p-queue'
-import { type Backend, CommitError, type Delta, type Program } from '../backend/backend.ts'
+import { type Backend, CommitError, type Delta, type KernelObject, type Program } from '../backend/backend.ts'
 import type { EndpointSliceRecord, ServiceKey, ServiceRecord } from '../model/records.ts'
 import type { Family } from '../net/ip.ts'
 import type { Claims } from '../policy/claims.ts'
@@ -9,8 +9,9 @@ import type { Network } from '../policy/network.ts'
 import type { NodeView } from '../policy/node-view.ts'
 import { resolve } from '../policy/resolve.ts'
 import type { ServicePort } from '../policy/service-port.ts'
+import { Committer } from './committer.ts'
 import { type Pace, waitBeforeSync } from './pace.ts'
-import { DesiredProgram } from './program.ts'
+import type { DesiredProgram } from './program.ts'
 
 /** What the syncer reads of the store. */
 export interface ServiceReader {
@@ -53,6 +54,8 @@ export interface SyncObserver {
   failed(family: Family, error: CommitError, retries: number): void
   setAside(item: SetAside): void
   conflict(item: Conflict): void
+  /** The kernel cannot do something the backend can do without; what is lost, as a sentence. */
+  degraded?(family: Family, lost: string): void
 }
 
 export interface SyncerOptions {
@@ -71,19 +74,16 @@ export interface SyncerOptions {
   readonly random: () => number
 }
 
-/** Owner of what is needed whatever the Services are. */
-const skeletonOwner = '(skeleton)'
 /** A full pass gives the event loop a turn at least this often. */
 const sliceMs = 10
 
 export class Syncer {
   readonly #options: SyncerOptions
-  readonly #program: DesiredProgram
+  readonly #committer: Committer
   readonly #dirty = new Set<ServiceKey>()
   /** Owners (Service ports) of each Service that has any. */
   readonly #ports = new Map<ServiceKey, readonly string[]>()
-  /** Objects that owners had before changes that are not committed yet. */
-  readonly #uncommitted = new Map<string, readonly { key: string; value: string }[]>()
+  /** By owner; by Service where the Service cannot be compiled. */
   readonly #setAside = new Map<string, SetAside>()
   /** One writer at a time. */
   readonly #queue = new PQueue({ concurrency: 1 })
@@ -101,13 +101,19 @@ export class Syncer {
 
   constructor(options: SyncerOptions) {
     this.#options = options
-    this.#program = new DesiredProgram(options.backend.layout?.())
+    this.#committer = new Committer(options.backend, {
+      refused: (owner, reason) => {
+        const service = [...this.#ports].find(([, owners]) => owners.includes(owner))?.[0] ?? owner
+        this.#putAside(service, owner, reason)
+      },
+      giveUp: () => this.#giveUp(),
+    })
     this.#firstChange = options.now()
     this.#lastEnd = Number.NEGATIVE_INFINITY
   }
 
   get program(): DesiredProgram {
-    return this.#program
+    return this.#committer.program
   }
 
   get setAsides(): readonly SetAside[] {
@@ -172,18 +178,18 @@ export class Syncer {
   /** Everything compiled; the kernel is not asked. */
   async compile(): Promise<Program> {
     await this.#compilePending()
-    return this.#program.objects
+    return this.program.objects
   }
 
   /** Compares with the kernel and returns the difference, changing nothing. */
   async difference(signal: AbortSignal): Promise<Delta> {
     await this.#compilePending()
-    this.#program.rebase(await this.#options.backend.read(signal))
-    return this.#program.pending()
+    await this.#committer.compare(signal)
+    return this.program.pending()
   }
 
   async #sync(signal: AbortSignal): Promise<void> {
-    const { backend, observer, family, now } = this.#options
+    const { observer, family, now } = this.#options
     const start = now()
     const resync = start - this.#lastCompare >= this.#options.resyncMs
     const compared = this.#compare || resync
@@ -192,12 +198,11 @@ export class Syncer {
     try {
       const services = await this.#compilePending()
       if (compared) {
-        this.#program.rebase(await backend.read(signal))
+        await this.#committer.compare(signal)
         this.#compare = false
         this.#lastCompare = now()
       }
-      const { added, changed, removed } = await this.#commitOrIsolate([...this.#uncommitted.keys()], signal)
-      this.#uncommitted.clear()
+      const { added, changed, removed } = await this.#committer.commit(compared, signal)
       this.#failures = 0
       this.#lastError = undefined
       this.#finish(start)
@@ -232,8 +237,8 @@ export class Syncer {
   async #compilePending(): Promise<number> {
     const { reader, now } = this.#options
     if (this.#all) {
+      this.#committer.replaceSkeleton(this.#options.backend.skeleton(this.#options.network()))
       this.#all = false
-      this.#replace(skeletonOwner, this.#options.backend.skeleton(this.#options.network()))
       for (const key of reader.keys()) this.#dirty.add(key)
       for (const key of this.#ports.keys()) this.#dirty.add(key)
     }
@@ -246,7 +251,7 @@ export class Syncer {
         this.#compileService(key)
       } catch (error) {
         // A Service that cannot be compiled keeps what it has; the others go on.
-        this.#putAside(this.#ports.get(key)?.[0] ?? key, `cannot be compiled: ${String(error)}`)
+        this.#putAside(key, key, `cannot be compiled: ${String(error)}`)
       }
       count++
       if (now() > sliceEnd) {
@@ -261,18 +266,16 @@ export class Syncer {
     const { reader, claims, backend, family } = this.#options
     const network = this.#options.network()
     const granted = this.#resolve(key, reader.service(key), claims, family)
-    const owners: string[] = []
-    for (const port of granted) {
-      const owner = `${port.name}/${port.protocol}`
-      owners.push(owner)
-      this.#replace(owner, backend.compile(port, network))
-      this.#setAside.delete(owner)
-    }
+    // Everything is compiled before anything is replaced: a Service is taken whole or not at all.
+    const compiled = new Map<string, readonly KernelObject[]>()
+    for (const port of granted) compiled.set(`${port.name}/${port.protocol}`, [...backend.compile(port, network)])
     for (const owner of this.#ports.get(key) ?? []) {
-      if (owners.includes(owner)) continue
-      this.#replace(owner, [])
       this.#setAside.delete(owner)
+      if (!compiled.has(owner)) this.#committer.replace(owner, [])
     }
+    for (const [owner, objects] of compiled) this.#committer.replace(owner, objects)
+    this.#setAside.delete(key)
+    const owners = [...compiled.keys()]
     if (owners.length === 0) this.#ports.delete(key)
     else this.#ports.set(key, owners)
   }
@@ -302,82 +305,19 @@ export class Syncer {
     return result.granted
   }
 
-  #replace(owner: string, objects: Iterable<{ key: string; value: string }>): void {
-    if (!this.#uncommitted.has(owner)) this.#uncommitted.set(owner, this.#program.objectsOf(owner))
-    this.#program.replace(owner, objects)
-  }
-
-  async #commitPending(signal: AbortSignal): Promise<{ added: number; changed: number; removed: number }> {
-    const { backend } = this.#options
-    const delta = this.#program.pending()
-    const counts = { added: delta.added.length, changed: delta.changed.length, removed: delta.removed.length }
-    if (counts.added + counts.changed + counts.removed > 0) {
-      await backend.commit(backend.plan(delta, this.#program.objects), signal)
-    }
-    this.#program.settle()
-    return counts
-  }
-
-  /**
-   * Commits; if the kernel refuses an object, finds the owner at fault, puts back what it had, and commits the rest. Where
-   * the kernel does not say which object it was, halves the candidates until one is left.
-   */
-  async #commitOrIsolate(
-    candidates: readonly string[],
-    signal: AbortSignal,
-  ): Promise<{ added: number; changed: number; removed: number }> {
-    try {
-      return await this.#commitPending(signal)
-    } catch (error) {
-      if (!(error instanceof CommitError) || error.kind !== 'refused') throw error
-      const suspects = candidates.filter(owner => owner !== skeletonOwner)
-      const named = new Set(error.keys.flatMap(key => this.#program.ownersOf(key)))
-      const guilty = suspects.filter(owner => named.has(owner))
-      const [only] = suspects
-      if (guilty.length === 0 && suspects.length === 1 && only !== undefined) guilty.push(only)
-      if (guilty.length > 0) {
-        for (const owner of guilty) this.#putAside(owner, error.message)
-        await this.#rebase(signal)
-        return this.#commitOrIsolate(
-          suspects.filter(owner => !guilty.includes(owner)),
-          signal,
-        )
-      }
-      if (suspects.length === 0) throw error
-
-      const wanted = suspects.map(owner => ({ owner, objects: this.#program.objectsOf(owner) }))
-      for (const { owner } of wanted) this.#putBack(owner)
-      await this.#rebase(signal)
-      const total = await this.#commitOrIsolate([], signal)
-      const middle = wanted.length >> 1
-      for (const half of [wanted.slice(0, middle), wanted.slice(middle)]) {
-        for (const { owner, objects } of half) this.#program.replace(owner, objects)
-        const part = await this.#commitOrIsolate(
-          half.map(({ owner }) => owner),
-          signal,
-        )
-        total.added += part.added
-        total.changed += part.changed
-        total.removed += part.removed
-      }
-      return total
-    }
-  }
-
-  #putBack(owner: string): void {
-    this.#program.replace(owner, this.#uncommitted.get(owner) ?? [])
-  }
-
-  #putAside(owner: string, reason: string): void {
-    this.#putBack(owner)
-    const service = [...this.#ports].find(([, owners]) => owners.includes(owner))?.[0] ?? owner
-    const item: SetAside = { family: this.#options.family, service, servicePort: owner, reason }
-    this.#setAside.set(owner, item)
+  #putAside(service: ServiceKey, servicePort: string, reason: string): void {
+    const item: SetAside = { family: this.#options.family, service, servicePort, reason }
+    this.#setAside.set(servicePort, item)
     this.#options.observer.setAside(item)
   }
 
-  async #rebase(signal: AbortSignal): Promise<void> {
-    this.#program.rebase(await this.#options.backend.read(signal))
+  #giveUp(): boolean {
+    const { backend, observer, family, network } = this.#options
+    const lost = backend.giveUp?.()
+    if (lost === undefined) return false
+    observer.degraded?.(family, lost)
+    this.#committer.replaceSkeleton(backend.skeleton(network()))
+    return true
   }
 
   #changed(): void {

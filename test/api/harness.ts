@@ -7,7 +7,7 @@ import { expect, onTestFinished } from 'vitest'
 import { openConnection } from '../../src/api/connection.ts'
 import { decodeEvent, modelKinds } from '../../src/api/decode.ts'
 import { DecodeError, metaOf, type Problem } from '../../src/api/fields.ts'
-import type { ReflectorOptions } from '../../src/api/reflector.ts'
+import type { ReflectorOptions } from '../../src/api/reflector-options.ts'
 import { createApiSource, type Source } from '../../src/api/source.ts'
 import type { Connection } from '../../src/api/transport.ts'
 import type { ModelEvent, ModelKind } from '../../src/model/records.ts'
@@ -91,6 +91,13 @@ export function temporaryDirectory(): string {
   return directory
 }
 
+/** Starts a bare server that ends with the test. */
+export async function startServer(options: ApiServerOptions): Promise<ApiServer> {
+  const server = await startApiServer({ bookmarkIntervalMs: 200, ...options })
+  onTestFinished(() => server.stop())
+  return server
+}
+
 /** Starts a server and a source over it; both end with the test. */
 export async function startWorld(options: WorldOptions = {}): Promise<World> {
   const server = await startApiServer({ bookmarkIntervalMs: 200, ...options.server })
@@ -146,7 +153,14 @@ export async function eventually(check: () => void, withinMs = 10_000): Promise<
 
 /** A small cluster: two Services with a slice each, this node, another node. */
 export function seed(server: ApiServer): void {
-  server.put([node(nodeName), node('node-b'), service('web', 1), service('api', 2), slice('web', 1, 2), slice('api', 1, 1)])
+  server.put([
+    node(nodeName),
+    node('node-b'),
+    service('web', 1),
+    service('api', 2),
+    slice('web', 1, 2),
+    slice('api', 1, 1),
+  ])
 }
 
 export const node = (name: string): object => ({

@@ -37,25 +37,28 @@ test('asks with the selectors of kube-proxy, for bookmarks, and for a time limit
   expect(world.server.count('list')).toBe(0)
 })
 
-test.each(['refused', 'unknown'] as const)('lists in pages and watches from there where initial events are %s', async watchList => {
-  const world = await startWorld({
-    server: { watchList },
-    timers: { pageSize: 2 },
-    prepare: server => server.put(Array.from({ length: 7 }, (_, index) => slice('web', index + 2, 1))),
-  })
-  await world.inStep()
-  const pages = world.server.requests('list', 'endpointslices')
-  expect(pages.length).toBeGreaterThanOrEqual(1)
-  expect(pages.every(({ query }) => query.get('limit') === '2')).toBe(true)
-  // Remembered for the server: not each of four reflectors has to be told.
-  world.server.clearRequests()
-  world.server.compact()
-  world.server.fault({ kind: 'stream-error', code: 410, count: 4 })
-  world.server.put(service('web', 1, 81))
-  await eventually(() => expect(world.server.count('list')).toBeGreaterThanOrEqual(4))
-  await world.inStep()
-  expect(world.server.requests('watch').some(({ query }) => query.has('sendInitialEvents'))).toBe(false)
-})
+test.each(['refused', 'unknown'] as const)(
+  'lists in pages and watches from there where initial events are %s',
+  async watchList => {
+    const world = await startWorld({
+      server: { watchList },
+      timers: { pageSize: 2 },
+      prepare: server => server.put(Array.from({ length: 7 }, (_, index) => slice('web', index + 2, 1))),
+    })
+    await world.inStep()
+    const pages = world.server.requests('list', 'endpointslices')
+    expect(pages.length).toBeGreaterThanOrEqual(1)
+    expect(pages.every(({ query }) => query.get('limit') === '2')).toBe(true)
+    // Remembered for the server: not each of four reflectors has to be told.
+    world.server.clearRequests()
+    world.server.compact()
+    world.server.fault({ kind: 'stream-error', code: 410, count: 4 })
+    world.server.put(service('web', 1, 81))
+    await eventually(() => expect(world.server.count('list')).toBeGreaterThanOrEqual(4))
+    await world.inStep()
+    expect(world.server.requests('watch').some(({ query }) => query.has('sendInitialEvents'))).toBe(false)
+  },
+)
 
 test('a bookmark counts as a sign of life and moves the version on', async () => {
   const world = await startWorld({ server: { bookmarkIntervalMs: 60_000 }, timers: { idleMs: 60_000 } })

@@ -200,10 +200,7 @@ describe('notices of what has no effect', () => {
     ],
     ['clientConnection: {contentType: application/cbor}', 'KubeProxyConfiguration.clientConnection.contentType'],
     ['ipvs: {strictARP: true}', 'the mode is iptables: KubeProxyConfiguration.ipvs.strictARP'],
-    [
-      'featureGates: {AllowServiceExternalIPs: false}',
-      'KubeProxyConfiguration.featureGates AllowServiceExternalIPs=false',
-    ],
+    ['featureGates: {NFTablesNetlink: false}', 'KubeProxyConfiguration.featureGates NFTablesNetlink=false'],
     ['winkernel: {enableDSR: true}', 'it is for Windows nodes only: KubeProxyConfiguration.winkernel.enableDSR'],
     ['portRange: 1-2', 'KubeProxyConfiguration.portRange'],
   ])('%s', (yaml, words) => {

@@ -7,7 +7,9 @@ import { answerCalls } from '../support/netns/calls.ts'
 import { type ApiObject, namespace, type ObjectReference } from './objects.ts'
 
 interface Kubeconfig {
-  readonly clusters: readonly { readonly cluster: { readonly server: string; readonly 'certificate-authority-data': string } }[]
+  readonly clusters: readonly {
+    readonly cluster: { readonly server: string; readonly 'certificate-authority-data': string }
+  }[]
   readonly users: readonly { readonly user: { readonly token: string } }[]
 }
 

@@ -6,7 +6,8 @@ export const baseNamespaces = ['router', 'node-a', 'node-b', 'control', 'client'
 type BaseNamespace = (typeof baseNamespaces)[number]
 
 let lastMac = 0
-const mac = (): string => `02:00:00:00:${[++lastMac >> 8, lastMac & 255].map(n => n.toString(16).padStart(2, '0')).join(':')}`
+const mac = (): string =>
+  `02:00:00:00:${[++lastMac >> 8, lastMac & 255].map(n => n.toString(16).padStart(2, '0')).join(':')}`
 
 const cable = (namespace: string): Link => ({
   left: { namespace, device: 'eth0', mac: mac() },

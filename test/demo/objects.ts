@@ -85,7 +85,13 @@ export function serviceObject(
       ipFamilies: ['IPv4'],
       ipFamilyPolicy: 'SingleStack',
       ports: [
-        { name: 'http', protocol: 'TCP', port: 80, targetPort: podPort, ...(nodePort === undefined ? {} : { nodePort }) },
+        {
+          name: 'http',
+          protocol: 'TCP',
+          port: 80,
+          targetPort: podPort,
+          ...(nodePort === undefined ? {} : { nodePort }),
+        },
       ],
       ...rest,
     },

@@ -9,7 +9,8 @@ import { interfaceOf, world as places } from '../conformance/world.ts'
 import type { Listener, Probe, ProbeResult } from '../support/world/agent.ts'
 import type { World } from '../support/world/world.ts'
 
-const program = join(import.meta.dirname, '../../hack/penstock')
+// Built once by the test: a source that is being edited must not change the program between two steps.
+const program = [process.execPath, '--max-semi-space-size=2', join(import.meta.dirname, '../../dist/penstock.js')]
 
 /** What a scenario came to: a sentence for every packet or check that went wrong, and what was not sent. */
 export interface Report {
@@ -74,7 +75,7 @@ function penstock(world: World, directory: string, ...args: readonly string[]) {
   const input = ['--manifests', join(directory, 'manifests'), '--config', join(directory, 'config.json')]
   return world.sandbox.exec({
     namespace: 'node-a',
-    argv: [program, ...args, ...input, '--hostname-override', places.nodeName],
+    argv: [...program, ...args, ...input, '--hostname-override', places.nodeName],
   })
 }
 
@@ -107,10 +108,10 @@ function listenersOf(objects: readonly ApiObject[]): Listener[] {
   const listeners: Listener[] = []
   for (const object of objects) {
     if (object.kind !== 'EndpointSlice') continue
-    const addresses = list(object['endpoints'], 'endpoints').map(
-      endpoint => texts(mapping(endpoint, 'endpoint')['addresses'], 'addresses')[0],
+    const addresses = list(object.endpoints, 'endpoints').map(
+      endpoint => texts(mapping(endpoint, 'endpoint').addresses, 'addresses')[0],
     )
-    const ports = list(object['ports'], 'ports').map(port => mapping(port, 'port'))
+    const ports = list(object.ports, 'ports').map(port => mapping(port, 'port'))
     for (const address of addresses) {
       if (address === undefined || !isInWorld(address)) continue
       for (const { port, protocol = 'TCP' } of ports) {

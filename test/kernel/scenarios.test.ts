@@ -1,8 +1,10 @@
 // Every conformance scenario with real packets, on both variants of iptables: the program's own command line in a node's
 // namespace, then connections and datagrams from everywhere in the world.
+import { execFile } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { loadScenarios } from '../conformance/scenario.ts'
 import { type Variant, World } from '../support/world/world.ts'
@@ -18,6 +20,7 @@ describe.each<Variant>(['nft', 'legacy'])('iptables-%s', variant => {
   const leftOut = new Map<string, number>()
 
   beforeAll(async () => {
+    await promisify(execFile)(process.execPath, [join(import.meta.dirname, '../../hack/build.mjs')])
     directory = await mkdtemp(join(tmpdir(), 'penstock-kernel-'))
     world = await World.open(variant)
   })

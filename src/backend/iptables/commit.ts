@@ -2,7 +2,7 @@
 import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
 import { CommitError, type Program, type Step, type Transaction } from '../backend.ts'
-import { chainKey, jumpKey, type Table } from './names.ts'
+import { chainKey, jumpKey } from './names.ts'
 import { type PlanOptions, plan } from './plan.ts'
 import { parseSave } from './save.ts'
 import { failure, lockWait, type Tools, toolsOf } from './tools.ts'
@@ -36,40 +36,26 @@ export async function commit(exec: Exec, tools: Tools, transaction: Transaction,
 function culprits(error: CommitError, stderr: string, step: Step): CommitError {
   const lines = step.text.split('\n')
   const found = new Set<string>()
-  for (const [, number] of stderr.matchAll(/line:? (\d+)/gi)) {
+  for (const [, number] of stderr.matchAll(/\bline:? (\d+)/gi)) {
     const index = Number(number) - 1
     const line = lines[index] ?? ''
     const table = lines
       .slice(0, index)
       .findLast(text => text.startsWith('*'))
-      ?.slice(1) as Table | undefined
-    const [verb, chain = ''] = line.split(' ')
-    if (table === undefined || line === 'COMMIT') continue
-    if (
-      verb === '-D' ||
-      verb === '-X' ||
-      (verb === '-A' &&
-        /does not exist|No chain/i.test(stderr) &&
-        !/Couldn't load/i.test(stderr) &&
-        isMissing(stderr, line))
-    ) {
-      return new CommitError('stale', `${error.message} (${line})`, { cause: error })
+      ?.slice(1)
+    if (table !== 'nat' && table !== 'filter') continue
+    const [verb = '', chain = ''] = line.split(' ')
+    // What is to be deleted, emptied or made new is not as we believed.
+    if (['-D', '-X', '-F', '-N'].includes(verb)) {
+      return new CommitError('stale', `${error.message} (${table}: ${line})`, { cause: error })
     }
     if (verb === '-A') found.add(`${chainKey(table, chain)}\n${line.slice(`-A ${chain} `.length)}`)
     else if (verb === '-I') found.add(jumpKey(table, chain, /-[jg] (\S+)$/.exec(line)?.[1] ?? ''))
-    else if (verb?.startsWith(':')) found.add(chainKey(table, verb.slice(1)))
+    else if (verb.startsWith(':')) found.add(chainKey(table, verb.slice(1)))
   }
-  const first = [...found][0]?.split('\n')[1]
-  return new CommitError('refused', first === undefined ? error.message : `${error.message} (rule: ${first})`, {
-    cause: error,
-    keys: [...found],
-  })
-}
-
-/** The rule goes to a chain that is not there: the kernel does not hold what we believed. */
-const isMissing = (stderr: string, line: string): boolean => {
-  const target = /-[jg] (PENSTOCK-\S+)$/.exec(line)?.[1]
-  return target !== undefined && stderr.includes(target)
+  const [first = ''] = found
+  const message = first === '' ? error.message : `${error.message} (${first.replace('\n', ': ')})`
+  return new CommitError('refused', message, { cause: error, keys: [...found] })
 }
 
 /** Removes what is ours from both variants. Other rules of the same tables stay. Throws CommitError. */

@@ -49,9 +49,10 @@ export function iptablesBackend(options: IptablesOptions): Backend {
     )
     return tools
   }
+  let canCompareAddresses = true
   return {
     mode: 'iptables',
-    skeleton,
+    skeleton: network => skeleton(network, canCompareAddresses),
     compile: compileServicePort,
     layout: () =>
       treeLayout(family === 'IPv4' ? 8 : 32, [
@@ -65,6 +66,11 @@ export function iptablesBackend(options: IptablesOptions): Backend {
     read: async signal => read(exec, await detected(), signal),
     commit: async (transaction, signal) => commit(exec, await detected(), transaction, signal),
     trace,
+    giveUp: () => {
+      if (!canCompareAddresses) return undefined
+      canCompareAddresses = false
+      return 'this kernel has no xt_bpf (CONFIG_NETFILTER_XT_MATCH_BPF): a pod that reaches itself through a Service gets no answer'
+    },
     cleanup: signal => cleanup(exec, family, planOptions, signal),
   }
 }

@@ -21,8 +21,8 @@ export const loopback = (family: Family): CIDR => {
   return cidr
 }
 
-/** The static objects, in no particular order. */
-export function* skeleton(network: Network): Iterable<KernelObject> {
+/** The static objects, in no particular order. Without `hairpin` the rules that need xt_bpf are left out. */
+export function* skeleton(network: Network, hairpin = true): Iterable<KernelObject> {
   const { family, masqueradeMark } = network
   const chain = (table: Table, name: string, lines: readonly string[]): KernelObject => ({
     key: chainKey(table, name),
@@ -33,11 +33,11 @@ export function* skeleton(network: Network): Iterable<KernelObject> {
     value: `${match}${comment(note)} -j ${to}`,
   })
   const mark = markText(masqueradeMark)
-  const hairpin = `-m conntrack --ctstate DNAT ${sameAddress(family)}`
+  const reachedItself = `-m conntrack --ctstate DNAT ${sameAddress(family)}`
 
   yield chain('nat', chains.services, [`-j ${trees.address}`, ...nodePortJumps(network, '')])
   yield chain('nat', chains.postrouting, [
-    `-m mark ! --mark ${mark} ${hairpin} -j MASQUERADE --random-fully`,
+    ...(hairpin ? [`-m mark ! --mark ${mark} ${reachedItself} -j MASQUERADE --random-fully`] : []),
     `-m mark ! --mark ${mark} -j RETURN`,
     // Cleared, so that the packet is not taken for ours if it comes through another hook (§4.3).
     clearMark(masqueradeMark),
@@ -52,7 +52,7 @@ export function* skeleton(network: Network): Iterable<KernelObject> {
     ...(network.dropInvalid ? ['-m conntrack --ctstate INVALID -j DROP'] : []),
     `-m mark --mark ${mark} -j ACCEPT`,
     '-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
-    `${hairpin} -j ACCEPT`,
+    ...(hairpin ? [`${reachedItself} -j ACCEPT`] : []),
   ])
 
   yield jump('nat', 'PREROUTING', '', chains.services, 'penstock service addresses')

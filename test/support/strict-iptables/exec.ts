@@ -1,0 +1,101 @@
+// The strict iptables behind the interface by which programs are started: both families, both variants.
+import type { Exec, ExecOptions, ExecResult } from '../../../src/kernel/exec.ts'
+import type { Family } from '../../../src/net/ip.ts'
+import { StrictIptables, type ToolResult } from './strict-iptables.ts'
+import type { Variant } from './tables.ts'
+
+export interface StrictExecOptions {
+  /** Which variants are installed. */
+  readonly variants?: readonly Variant[]
+  /** What plain `iptables` is; the first installed one otherwise. */
+  readonly alternative?: Variant
+}
+
+/** A call of a program, for tests that look at what was run. */
+export interface Call {
+  readonly command: string
+  readonly args: readonly string[]
+  readonly input: string | undefined
+}
+
+/** A machine with nothing but iptables on it. Every other command is not found. */
+export class StrictExec implements Exec {
+  readonly calls: Call[] = []
+  readonly #machines = new Map<string, StrictIptables>()
+  readonly #alternative: Variant | undefined
+
+  constructor({ variants = ['nft', 'legacy'], alternative }: StrictExecOptions = {}) {
+    for (const family of ['IPv4', 'IPv6'] as const) {
+      for (const variant of variants)
+        this.#machines.set(`${family} ${variant}`, new StrictIptables({ family, variant }))
+    }
+    this.#alternative = alternative ?? variants[0]
+  }
+
+  /** The tables of one family and variant. Throws if that variant is not installed. */
+  iptables(family: Family, variant: Variant): StrictIptables {
+    const found = this.#machines.get(`${family} ${variant}`)
+    if (found === undefined) throw new Error(`iptables of the variant ${variant} is not installed here`)
+    return found
+  }
+
+  /** Answers a turn later, as a program would. */
+  async run(command: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    this.calls.push({ command, args, input: options.input })
+    await new Promise(next => setImmediate(next))
+    if (options.signal?.aborted === true) return { exitCode: -1, stdout: '', stderr: '', notFound: false }
+    const match = /^(?:\S*\/)?(ip6?tables)(?:-(nft|legacy))?(?:-(restore|save))?$/.exec(command)
+    const variant = match?.[2] === 'nft' || match?.[2] === 'legacy' ? match[2] : this.#alternative
+    const machine = this.#machines.get(`${match?.[1] === 'ip6tables' ? 'IPv6' : 'IPv4'} ${variant}`)
+    if (match === null || machine === undefined) return { exitCode: -1, stdout: '', stderr: '', notFound: true }
+    return { ...answer(machine, match[0], match[3], args, options.input ?? ''), notFound: false }
+  }
+}
+
+function answer(
+  machine: StrictIptables,
+  program: string,
+  tool: string | undefined,
+  args: readonly string[],
+  input: string,
+): ToolResult {
+  const nft = machine.variant === 'nft'
+  const shown = nft ? program : program.replace('-legacy', '')
+  if (args.some(word => word === '--version' || word === '-V')) {
+    const name = tool === undefined ? program.replace(/-(?:nft|legacy)$/, '') : shown
+    return { exitCode: 0, stdout: `${name} v1.8.9 (${nft ? 'nf_tables' : 'legacy'})\n`, stderr: '' }
+  }
+  const read = readArguments(args, tool)
+  if (typeof read === 'string') {
+    const stderr = `${program}: unrecognized option '${read}'\nTry \`${shown} -h' for more information.\n`
+    return { exitCode: 1, stdout: '', stderr }
+  }
+  if (tool === 'restore') return machine.restore(input, { noflush: read.noflush, program: shown })
+  try {
+    return { exitCode: 0, stdout: machine.save(read.table, shown), stderr: '' }
+  } catch {
+    const stderr = nft
+      ? `Table \`${read.table}' does not exist\n`
+      : `${shown} v1.8.9 (legacy): Cannot initialize: Table does not exist (do you need to insmod?)\n`
+    return { exitCode: 1, stdout: '', stderr }
+  }
+}
+
+/** The first argument that is not understood, or what the arguments say. The plain command is only asked its version. */
+function readArguments(
+  args: readonly string[],
+  tool: string | undefined,
+): string | { readonly noflush: boolean; readonly table: string | undefined } {
+  let noflush = false
+  let table: string | undefined
+  for (let index = 0; index < args.length; index++) {
+    const word = args[index] ?? ''
+    if (tool === 'restore' && (word === '--noflush' || word === '-n')) noflush = true
+    else if (tool === 'restore' && (word === '--counters' || word === '-c')) continue
+    else if (tool === 'restore' && (word === '-w' || word === '--wait')) {
+      if (/^\d+$/.test(args[index + 1] ?? '')) index++
+    } else if (tool === 'save' && (word === '-t' || word === '--table')) table = args[++index]
+    else return word
+  }
+  return tool === undefined ? '(a command)' : { noflush, table }
+}

@@ -17,12 +17,15 @@ patiently() {
   say "$what …"
   "$@" >"$log" 2>&1 </dev/null &
   pid=$!
+  # A command in the background does not hear Ctrl-C by itself.
+  trap 'kill "$pid" 2>/dev/null; rm -f "$log"; exit 130' INT TERM
   while kill -0 "$pid" 2>/dev/null; do
     sleep 0.2
     ticks=$((ticks + 1))
     [ $((ticks % 50)) -ne 0 ] || say "  still $what, $((SECONDS - began)) s"
   done
   wait "$pid" || status=$?
+  trap - INT TERM
   [ "$status" -eq 0 ] || cat "$log" >&2
   rm -f "$log"
   return "$status"

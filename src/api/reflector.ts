@@ -230,7 +230,7 @@ export class Reflector {
     if (resourceVersion === '') throw new StreamError('bad-frame', 'initial events without a resourceVersion')
     const gone = this.#known.endList()
     this.#consume(() => {
-      void gone
+      for (const key of gone) this.#consumer.remove(key)
       if (!this.#synced) this.#consumer.synced()
     })
     this.#synced = true

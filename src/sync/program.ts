@@ -9,6 +9,8 @@ export class DesiredProgram {
   readonly #byOwner = new Map<string, readonly KernelObject[]>()
   /** Who placed a key last. An address may pass from one owner to another in either order of their changes. */
   readonly #ownerOf = new Map<string, string>()
+  /** Owners that want a key which another has placed after them: it is theirs again when that one lets go. */
+  readonly #displaced = new Map<string, readonly string[]>()
   /** Keys that may differ from the kernel, with the value the kernel holds (undefined: nothing). */
   readonly #kernel = new Map<string, string | undefined>()
 
@@ -36,13 +38,9 @@ export class DesiredProgram {
     const after = [...objects]
     const kept = new Set<string>()
     for (const { key } of after) kept.add(key)
-    for (const { key } of before) {
-      if (kept.has(key) || this.#ownerOf.get(key) !== owner) continue
-      this.#ownerOf.delete(key)
-      this.#place(key, undefined)
-    }
+    for (const { key } of before) if (!kept.has(key)) this.#release(key, owner)
     for (const { key, value } of after) {
-      this.#ownerOf.set(key, owner)
+      this.#take(key, owner)
       this.#place(key, value)
     }
     if (after.length === 0) this.#byOwner.delete(owner)
@@ -103,6 +101,28 @@ export class DesiredProgram {
     const isHeld = ({ key, value }: KernelObject): boolean =>
       this.#layout?.isEntry(key) === true ? rules.has(value) : actual.get(key) === value
     return [...this.#byOwner].filter(([, objects]) => !objects.every(isHeld)).map(([owner]) => owner)
+  }
+
+  #take(key: string, owner: string): void {
+    const holder = this.#ownerOf.get(key)
+    if (holder === owner) return
+    if (holder !== undefined) {
+      const others = (this.#displaced.get(key) ?? []).filter(other => other !== owner)
+      this.#displaced.set(key, [...others, holder])
+    }
+    this.#ownerOf.set(key, owner)
+  }
+
+  #release(key: string, owner: string): void {
+    const waiting = (this.#displaced.get(key) ?? []).filter(other => other !== owner)
+    const isHolder = this.#ownerOf.get(key) === owner
+    const heir = isHolder ? waiting.pop() : undefined
+    if (waiting.length === 0) this.#displaced.delete(key)
+    else this.#displaced.set(key, waiting)
+    if (!isHolder) return
+    if (heir === undefined) this.#ownerOf.delete(key)
+    else this.#ownerOf.set(key, heir)
+    this.#place(key, heir === undefined ? undefined : this.objectsOf(heir).find(object => object.key === key)?.value)
   }
 
   #place(key: string, value: string | undefined): void {

@@ -5,7 +5,7 @@ import { CommitError, type Program, type Step, type Transaction } from '../backe
 import { chainKey, jumpKey } from './names.ts'
 import { type PlanOptions, plan } from './plan.ts'
 import { parseSave } from './save.ts'
-import { failure, lockWait, type Tools, toolsOf } from './tools.ts'
+import { failure, holdsLegacyTables, lockWait, type Tools, toolsOf } from './tools.ts'
 
 /** A restore of ten thousand Services takes seconds, never minutes; longer means that it hangs. */
 const restoreTimeoutMs = 120_000
@@ -67,7 +67,7 @@ export async function cleanup(
 ): Promise<void> {
   for (const variant of ['nft', 'legacy'] as const) {
     const tools = await toolsOf(exec, family, variant)
-    if (tools === undefined) continue
+    if (tools === undefined || (variant === 'legacy' && !(await holdsLegacyTables(exec, family)))) continue
     const held = await read(exec, tools, signal)
     if (held.size === 0) continue
     const removed = [...held].map(([key, value]) => ({ key, value }))

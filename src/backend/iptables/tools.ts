@@ -32,6 +32,17 @@ export async function toolsOf(exec: Exec, family: Family, variant: Variant): Pro
 }
 
 /**
+ * False if the kernel holds no legacy table of this family in this network namespace. Asked before the legacy programs
+ * are run, because their mere listing makes the tables, which then cost every packet a little and alarm operators.
+ */
+export async function holdsLegacyTables(exec: Exec, family: Family): Promise<boolean> {
+  const names = family === 'IPv4' ? 'ip_tables_names' : 'ip6_tables_names'
+  const result = await exec.run('cat', [`/proc/net/${names}`])
+  // Without the file the module is not loaded; without `cat` nothing is known.
+  return result.exitCode === 0 ? result.stdout.trim() !== '' : result.notFound || result.exitCode === -1
+}
+
+/**
  * Detects the variant as kube-proxy's image does (KEP-3178): kubelet's hint chain in the mangle table decides; without it,
  * the variant that holds more rules; with none, nft. Throws CommitError `unsupported` when no iptables is installed.
  */
@@ -45,10 +56,12 @@ export async function detectTools(exec: Exec, family: Family): Promise<Tools> {
     )
   }
   if (nft === undefined || legacy === undefined) return (nft ?? legacy) as Tools
-  for (const tools of [nft, legacy]) {
+  const candidates = (await holdsLegacyTables(exec, family)) ? [nft, legacy] : [nft]
+  for (const tools of candidates) {
     const mangle = await exec.run(tools.save, ['-t', 'mangle'])
     if (/^:(?:KUBE-IPTABLES-HINT|KUBE-KUBELET-CANARY) /m.test(mangle.stdout)) return tools
   }
+  if (candidates.length === 1) return nft
   const rules = async (tools: Tools) => (await exec.run(tools.save, [])).stdout.match(/^-A /gm)?.length ?? 0
   return (await rules(legacy)) > (await rules(nft)) ? legacy : nft
 }
@@ -60,6 +73,9 @@ export function failure(command: string, result: ExecResult): CommitError {
   if (result.notFound) return new CommitError('unsupported', `${command} is not installed`)
   if (/Permission denied|you must be root|Operation not permitted/i.test(said))
     return new CommitError('denied', message)
+  // The nft variant names the rules that the kernel refuses, with the exit status of a resource problem.
+  const reasons = [...said.matchAll(/^(?:; )?line \d+: [A-Z_]+ failed \((.+?)\)/g)].map(([, reason = '']) => reason)
+  if (reasons.length > 0 && !reasons.some(reason => passing.test(reason))) return new CommitError('refused', message)
   // 4: a resource problem, such as the lock; 3: the kernel's tables speak another version.
   if (
     result.exitCode === 4 ||

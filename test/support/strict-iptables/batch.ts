@@ -75,7 +75,7 @@ export class Batch {
   }
 
   newChain(line: number, name: string): void {
-    this.#checkName(name)
+    this.#checkName(name, true)
     if (this.hasChain(name)) throw new LineFailed('Chain already exists.')
     this.#step(line, undefined, batch => batch.#create(name))
   }
@@ -294,11 +294,11 @@ export class Batch {
     return builtIn.includes(name)
   }
 
-  #checkName(name: string): void {
+  #checkName(name: string, isCommand = false): void {
     const nft = this.#options.variant === 'nft'
     if (name.length > longestChainName) {
       throw new ParameterProblem(
-        nft
+        nft || isCommand
           ? `chain name \`${name}' too long (must be under ${longestChainName + 1} chars)`
           : `Invalid chain name \`${name}' (${longestChainName} chars max)`,
       )

@@ -90,7 +90,7 @@ function tableOf(line: string, { variant }: RestoreHost, number: number): TableN
   throw new ParameterProblem(
     variant === 'nft'
       ? `PROGRAM: line ${number} table name '${word}' invalid`
-      : `PROGRAM: unable to initialize table '${word}'\n`,
+      : `PROGRAM: unable to initialize table '${word}'`,
   )
 }
 

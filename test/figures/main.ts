@@ -1,0 +1,92 @@
+// Measures the program at scale: `node main.ts [--services N,N] [--endpoints N] [--variant nft,legacy] [--changes N]`.
+import { execFile } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { availableParallelism, release, totalmem } from 'node:os'
+import { parseArgs, promisify } from 'node:util'
+import { findMeans } from '../support/netns/sandbox.ts'
+import { type Case, type Figures, measure, type Variant, variants } from './measure.ts'
+import { mostServices } from './objects.ts'
+import { formatBars, formatTable, type Machine } from './table.ts'
+
+const usage = `usage: hack/figures [options]
+  --services N,N          numbers of Services (default 1000,10000)
+  --endpoints N           endpoints of each (default 5)
+  --variant nft,legacy    variants of iptables (default both)
+  --changes N             changes of one EndpointSlice that are timed (default 30)
+  --json FILE             write the figures as JSON too
+  --node-options OPTIONS  for the Node that runs the program, such as --cpu-prof`
+
+function numbers(name: string, text: string, most: number): number[] {
+  return text.split(',').map(word => {
+    const value = Number(word)
+    if (!Number.isInteger(value) || value < 1 || value > most) {
+      throw new Error(`--${name} ${text}: expected whole numbers from 1 to ${most}`)
+    }
+    return value
+  })
+}
+
+function variantsOf(text: string): Variant[] {
+  return text.split(',').map(word => {
+    const variant = variants.find(known => known === word)
+    if (variant === undefined) throw new Error(`--variant ${text}: expected ${variants.join(' or ')}`)
+    return variant
+  })
+}
+
+async function machine(): Promise<Machine> {
+  const { stdout } = await promisify(execFile)('iptables', ['--version'])
+  return {
+    date: new Date().toISOString().slice(0, 10),
+    cores: availableParallelism(),
+    memoryGiB: totalmem() / 2 ** 30,
+    kernel: release(),
+    iptables: stdout.trim().replace(/ \(.*/, ''),
+    node: process.version,
+  }
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      services: { type: 'string', default: '1000,10000' },
+      endpoints: { type: 'string', default: '5' },
+      variant: { type: 'string', default: variants.join(',') },
+      changes: { type: 'string', default: '30' },
+      json: { type: 'string' },
+      'node-options': { type: 'string', default: '' },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  })
+  if (values.help) {
+    console.log(usage)
+    return
+  }
+  const [endpoints = 5] = numbers('endpoints', values.endpoints, 1_000)
+  const [changes = 30] = numbers('changes', values.changes, 10_000)
+  const nodeOptions = values['node-options'].split(' ').filter(word => word !== '')
+  const cases: Case[] = variantsOf(values.variant).flatMap(variant =>
+    numbers('services', values.services, mostServices).map(services => {
+      return { services, endpoints, variant, changes: Math.min(changes, services), nodeOptions }
+    }),
+  )
+  const means = await findMeans()
+  if (means.kind === 'none') throw new Error(`this machine allows no namespaces: ${means.reason}`)
+
+  const say = (line: string): void => console.error(line)
+  const measured: Figures[] = []
+  for (const wanted of cases) {
+    say(`${wanted.services} Services × ${wanted.endpoints} endpoints, ${wanted.variant}:`)
+    measured.push(await measure(means, wanted, say))
+  }
+  const where = await machine()
+  console.log(`\n${formatTable(where, measured)}${formatBars(measured)}`)
+  if (values.json !== undefined) {
+    writeFileSync(values.json, `${JSON.stringify({ machine: where, figures: measured }, null, 2)}\n`)
+  }
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`hack/figures: ${error instanceof Error ? error.message : String(error)}\n`)
+  process.exitCode = 1
+})

@@ -1,0 +1,92 @@
+// Figures as a table that a person can read.
+import type { Figures } from './measure.ts'
+
+/** The machine the figures are of. */
+export interface Machine {
+  readonly date: string
+  readonly cores: number
+  readonly memoryGiB: number
+  readonly kernel: string
+  readonly iptables: string
+  readonly node: string
+}
+
+const seconds = (ms: number): string => `${(ms / 1000).toFixed(2)} s`
+const ms = (value: number): string => `${value.toFixed(0)} ms`
+const mib = (value: number): string => `${value.toFixed(0)} MiB`
+const us = (value: number): string => `${value.toFixed(1)} µs`
+
+const orDash = (value: number | null | undefined, write: (value: number) => string): string =>
+  value === null || value === undefined ? '–' : write(value)
+
+const rows: readonly (readonly [label: string, write: (figures: Figures) => string])[] = [
+  ['Services × endpoints', ({ services, endpoints }) => `${services} × ${endpoints}`],
+  ['iptables variant', ({ variant }) => variant],
+  ['start to programmed', f => orDash(f.programmedMs, seconds)],
+  ['  CPU for that', f => orDash(f.startCpuMs, seconds)],
+  ['one change, p50', f => orDash(f.change?.p50Ms, ms)],
+  ['one change, p90', f => orDash(f.change?.p90Ms, ms)],
+  ['one change, p99', f => orDash(f.change?.p99Ms, ms)],
+  ['CPU per change', f => orDash(f.cpuPerChangeMs, ms)],
+  ['  of it iptables', f => orDash(f.iptablesPerChangeMs, ms)],
+  ['resident memory', f => orDash(f.rssMiB, mib)],
+  ['  at its peak', f => orDash(f.peakMiB, mib)],
+  ['idle CPU', f => orDash(f.idleCpuPercent, value => `${value.toFixed(1)} %`)],
+  ['connect: first Service', f => orDash(f.connectUs?.first, us)],
+  ['connect: middle Service', f => orDash(f.connectUs?.middle, us)],
+  ['connect: last Service', f => orDash(f.connectUs?.last, us)],
+  ['connect: no Service', f => orDash(f.connectUs?.none, us)],
+  ['restart: compared after', f => orDash(f.restart?.ms, seconds)],
+  ['restart: objects written', f => orDash(f.restart?.written, String)],
+  [
+    'restart: failed connects',
+    f => (f.restart === null ? '–' : `${f.restart.failedConnects} of ${f.restart.connects}`),
+  ],
+]
+
+/** The machine in a line, then one column for each case. */
+export function formatTable(machine: Machine, all: readonly Figures[]): string {
+  const { date, cores, memoryGiB, kernel, iptables, node } = machine
+  const head = `${date}: ${cores} cores, ${memoryGiB.toFixed(0)} GiB, Linux ${kernel}, ${iptables}, Node ${node}`
+  const cells = rows.map(([label, write]) => [label, ...all.map(write)])
+  const widths = (cells[0] ?? []).map((_, column) => Math.max(...cells.map(row => row[column]?.length ?? 0)))
+  const lines = cells.map(row =>
+    row
+      .map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0)))
+      .join('   ')
+      .trimEnd(),
+  )
+  return `${[head, '', ...lines].join('\n')}\n`
+}
+
+interface Bar {
+  readonly what: string
+  readonly limit: number
+  readonly value: (figures: Figures) => number | null
+  readonly write: (value: number) => string
+}
+
+/** What is to be met by 10,000 Services of 5 endpoints on the nft variant. */
+const bars: readonly Bar[] = [
+  { what: 'start to programmed', limit: 8_000, value: f => f.programmedMs, write: seconds },
+  { what: 'one change, p50', limit: 120, value: f => f.change?.p50Ms ?? null, write: ms },
+  { what: 'resident memory', limit: 180e6 / 2 ** 20, value: f => f.rssMiB, write: mib },
+  {
+    what: "last Service's connect time over the first's",
+    limit: 1.3,
+    value: f => (f.connectUs === null ? null : f.connectUs.last / f.connectUs.first),
+    write: value => value.toFixed(2),
+  },
+]
+
+/** One line a bar, if the case they are for was measured. */
+export function formatBars(all: readonly Figures[]): string {
+  const figures = all.find(f => f.services === 10_000 && f.endpoints === 5 && f.variant === 'nft')
+  if (figures === undefined) return ''
+  const lines = bars.map(({ what, limit, value, write }) => {
+    const measured = value(figures)
+    const met = measured !== null && measured <= limit
+    return `  ${met ? 'met   ' : 'MISSED'}  ${what}: ${orDash(measured, write)}, at most ${write(limit)}`
+  })
+  return `\nBars for 10000 × 5, nft:\n${lines.join('\n')}\n`
+}

@@ -105,21 +105,19 @@ async function bundle(entry, out) {
       bundle: true,
       platform: 'node',
       target: 'node24',
-      format: 'esm',
+      // An ES module that imports node:http makes Node read all its exports, one of which loads a whole fetch: 0.1 s more.
+      format: 'cjs',
       minify: false,
       legalComments: 'none',
       logLevel: 'warning',
       plugins: [lean],
-      // CommonJS packages inside the bundle (pino, prom-client) call require for Node's own modules.
-      banner: {
-        js: "#!/usr/bin/env node\nimport { createRequire as __createRequire } from 'node:module'\nconst require = __createRequire(import.meta.url)",
-      },
+      banner: { js: '#!/usr/bin/env node' },
       // What the platform-specific package brings is loaded at run time, if it is there at all.
       external: ['koffi'],
     })
     await chmod(fresh, 0o755)
     await utimes(fresh, began, began)
-    await writeFile(join(dirname(out), 'package.json'), '{ "type": "module" }\n')
+    await writeFile(join(dirname(out), 'package.json'), '{ "type": "commonjs" }\n')
     await rename(fresh, out)
   } finally {
     await rm(fresh, { force: true })

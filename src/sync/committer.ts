@@ -82,11 +82,13 @@ export class Committer {
   }
 
   async #commitAnyhow(signal: AbortSignal): Promise<Counts> {
-    for (;;) {
+    for (let refusals = 0; ; refusals++) {
       try {
         return await this.#commitNaming([], signal, refusal => this.#isolate(refusal, signal))
       } catch (error) {
-        if (!isRefusal(error) || !this.#handler.giveUp()) throw error
+        if (!isRefusal(error)) throw error
+        // What is given up is lost until the next start: only for a refusal that repeats.
+        if (refusals > 0 && !this.#handler.giveUp()) throw error
         await this.compare(signal)
       }
     }

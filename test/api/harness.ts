@@ -16,8 +16,8 @@ import { type ApiServer, type ApiServerOptions, startApiServer } from '../suppor
 /** Timers short enough for a test, in the proportions of the real ones. */
 export const shortTimers: ReflectorOptions = {
   backoff: { baseMs: 10, capMs: 100, random: Math.random },
-  idleMs: 700,
-  initialIdleMs: 400,
+  idleMs: 1_200,
+  initialIdleMs: 800,
   goneJitterMs: 10,
   absentMs: 200,
 }
@@ -106,7 +106,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
   const directory = temporaryDirectory()
   const kubeconfig = path.join(directory, 'kubeconfig')
   writeFileSync(kubeconfig, options.kubeconfig?.(server, directory) ?? server.kubeconfig())
-  const connection = openConnection({ kubeconfig, connectTimeoutMs: 500, handshakeTimeoutMs: 1_000 })
+  const connection = openConnection({ kubeconfig })
   const mirror = new Mirror()
   const problems: Problem[] = []
   const states: string[] = []
@@ -138,7 +138,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
 }
 
 /** Repeats a check until it passes; fails with its last failure. */
-export async function eventually(check: () => void, withinMs = 10_000): Promise<void> {
+export async function eventually(check: () => void, withinMs = 20_000): Promise<void> {
   const deadline = performance.now() + withinMs
   for (;;) {
     try {

@@ -222,7 +222,7 @@ test('follows the swap of links by which a mounted ConfigMap changes', async () 
 })
 
 test('a file that is replaced by a rename is read again, one that is named too', async () => {
-  const { write, source, directory } = files()
+  const { write, source } = files()
   const file = write('a.yaml', text(service('one', 1)))
   const mirror = follow(source(file))
   await eventually(() => expect(mirror.synced).toHaveLength(4))

@@ -86,8 +86,8 @@ test.each(['served', 'refused'] as const)(
         const world = await startWorld({
           server: { watchList, bookmarkIntervalMs: 50 },
           timers: {
-            idleMs: 200,
-            initialIdleMs: 150,
+            idleMs: 400,
+            initialIdleMs: 300,
             pageSize: 3,
             backoff: { baseMs: 5, capMs: 40, random: Math.random },
           },
@@ -106,7 +106,7 @@ test.each(['served', 'refused'] as const)(
           await world.server.stop()
         }
       }),
-      { numRuns: 25, endOnFailure: true },
+      { numRuns: 15, endOnFailure: true },
     )
   },
   120_000,

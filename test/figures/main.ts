@@ -14,7 +14,7 @@ const usage = `usage: hack/figures [options]
   --variant nft,legacy    variants of iptables (default both)
   --changes N             changes of one EndpointSlice that are timed (default 30)
   --json FILE             write the figures as JSON too
-  --node-options OPTIONS  for the Node that runs the program, such as --cpu-prof`
+  --node-options=OPTIONS  for the Node that runs the program, such as --node-options=--cpu-prof`
 
 function numbers(name: string, text: string, most: number): number[] {
   return text.split(',').map(word => {

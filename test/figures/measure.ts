@@ -7,6 +7,7 @@ import { type Means, Sandbox, type Worker } from '../support/netns/sandbox.ts'
 import type { ApiMethods } from './api.ts'
 import { clusterIP, freeIP, nodeAddress, nodeName, podCIDR, ports, serviceCIDR } from './objects.ts'
 import type { ProbeMethods, Usage } from './probe.ts'
+import { untilQuiet } from './quiet.ts'
 
 export const variants = ['nft', 'legacy'] as const
 export type Variant = (typeof variants)[number]
@@ -20,16 +21,18 @@ export interface Case {
   readonly nodeOptions: readonly string[]
 }
 
-/** Milliseconds, mebibytes and microseconds, as the names say. Null: not within the limit, or not measured therefore. */
+/** Units are in the names. Null: not within the limit, or not measured therefore. */
 export interface Figures extends Omit<Case, 'nodeOptions'> {
+  /** Of all cores, by others, before it began: times are only worth something on a machine that is quiet. */
+  readonly otherwiseBusyPercent: number
   readonly programmedMs: number | null
   readonly startCpuMs: number | null
   readonly change: { readonly p50Ms: number; readonly p90Ms: number; readonly p99Ms: number } | null
   readonly cpuPerChangeMs: number | null
   /** Of `cpuPerChangeMs`, spent in iptables. */
   readonly iptablesPerChangeMs: number | null
-  readonly rssMiB: number | null
-  readonly peakMiB: number | null
+  readonly rssBytes: number | null
+  readonly peakBytes: number | null
   readonly idleCpuPercent: number | null
   readonly connectUs: {
     readonly first: number
@@ -55,6 +58,8 @@ const connectRounds = 1_500
 const root = resolve(import.meta.dirname, '../..')
 const program = join(root, 'dist/penstock.js')
 
+type Measured = Omit<Figures, 'otherwiseBusyPercent'>
+
 interface Bench {
   readonly sandbox: Sandbox
   readonly api: Worker<ApiMethods>
@@ -64,11 +69,12 @@ interface Bench {
 
 /** Measures one case. `say` is told what is being waited for. */
 export async function measure(means: Means, wanted: Case, say: (line: string) => void): Promise<Figures> {
+  const otherwiseBusyPercent = await untilQuiet(say)
   const directory = await mkdtemp(join(tmpdir(), 'penstock-figures-'))
   const sandbox = await Sandbox.open(means)
   try {
     const bench = await prepare(sandbox, wanted, join(directory, 'kubeconfig'))
-    return await measureIn(bench, wanted, say)
+    return { ...(await measureIn(bench, wanted, say)), otherwiseBusyPercent }
   } finally {
     await sandbox.close()
     await rm(directory, { recursive: true, force: true })
@@ -112,7 +118,7 @@ async function prepare(sandbox: Sandbox, wanted: Case, kubeconfig: string): Prom
   return { sandbox, api, probe, argv }
 }
 
-async function measureIn(bench: Bench, wanted: Case, say: (line: string) => void): Promise<Figures> {
+async function measureIn(bench: Bench, wanted: Case, say: (line: string) => void): Promise<Measured> {
   const { probe, argv } = bench
   const { services } = wanted
   const { nodeOptions: _, ...base } = wanted
@@ -126,8 +132,8 @@ async function measureIn(bench: Bench, wanted: Case, say: (line: string) => void
     change: null,
     cpuPerChangeMs: null,
     iptablesPerChangeMs: null,
-    rssMiB: null,
-    peakMiB: null,
+    rssBytes: null,
+    peakBytes: null,
     idleCpuPercent: null,
     connectUs: null,
     restart: null,
@@ -152,8 +158,8 @@ async function measureIn(bench: Bench, wanted: Case, say: (line: string) => void
     programmedMs,
     startCpuMs: started.cpuMs,
     ...changes,
-    rssMiB: after.rssKiB / 1024,
-    peakMiB: after.peakKiB / 1024,
+    rssBytes: after.rssKiB * 1024,
+    peakBytes: after.peakKiB * 1024,
     idleCpuPercent: ((after.cpuMs - before.cpuMs) / idleMs) * 100,
     connectUs,
     restart,

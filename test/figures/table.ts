@@ -13,8 +13,10 @@ export interface Machine {
 
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(2)} s`
 const ms = (value: number): string => `${value.toFixed(0)} ms`
-const mib = (value: number): string => `${value.toFixed(0)} MiB`
+const mb = (value: number): string => `${(value / 1e6).toFixed(0)} MB`
 const us = (value: number): string => `${value.toFixed(1)} µs`
+
+const percent = (value: number): string => `${value.toFixed(1)} %`
 
 const orDash = (value: number | null | undefined, write: (value: number) => string): string =>
   value === null || value === undefined ? '–' : write(value)
@@ -22,6 +24,7 @@ const orDash = (value: number | null | undefined, write: (value: number) => stri
 const rows: readonly (readonly [label: string, write: (figures: Figures) => string])[] = [
   ['Services × endpoints', ({ services, endpoints }) => `${services} × ${endpoints}`],
   ['iptables variant', ({ variant }) => variant],
+  ['the machine otherwise busy', f => percent(f.otherwiseBusyPercent)],
   ['start to programmed', f => orDash(f.programmedMs, seconds)],
   ['  CPU for that', f => orDash(f.startCpuMs, seconds)],
   ['one change, p50', f => orDash(f.change?.p50Ms, ms)],
@@ -29,9 +32,9 @@ const rows: readonly (readonly [label: string, write: (figures: Figures) => stri
   ['one change, p99', f => orDash(f.change?.p99Ms, ms)],
   ['CPU per change', f => orDash(f.cpuPerChangeMs, ms)],
   ['  of it iptables', f => orDash(f.iptablesPerChangeMs, ms)],
-  ['resident memory', f => orDash(f.rssMiB, mib)],
-  ['  at its peak', f => orDash(f.peakMiB, mib)],
-  ['idle CPU', f => orDash(f.idleCpuPercent, value => `${value.toFixed(1)} %`)],
+  ['resident memory', f => orDash(f.rssBytes, mb)],
+  ['  at its peak', f => orDash(f.peakBytes, mb)],
+  ['idle CPU', f => orDash(f.idleCpuPercent, percent)],
   ['connect: first Service', f => orDash(f.connectUs?.first, us)],
   ['connect: middle Service', f => orDash(f.connectUs?.middle, us)],
   ['connect: last Service', f => orDash(f.connectUs?.last, us)],
@@ -70,7 +73,7 @@ interface Bar {
 const bars: readonly Bar[] = [
   { what: 'start to programmed', limit: 8_000, value: f => f.programmedMs, write: seconds },
   { what: 'one change, p50', limit: 120, value: f => f.change?.p50Ms ?? null, write: ms },
-  { what: 'resident memory', limit: 180e6 / 2 ** 20, value: f => f.rssMiB, write: mib },
+  { what: 'resident memory', limit: 180e6, value: f => f.rssBytes, write: mb },
   {
     what: "last Service's connect time over the first's",
     limit: 1.3,

@@ -61,12 +61,16 @@ function removed(change: Change): string[] {
   return linesOf(change.from).filter(line => !kept.has(line))
 }
 
-/** The first half of a filter change: the new rules, and the old ones too. */
+/**
+ * The first half of a filter change: the new rules, and the old ones too. Where a new branch of a tree does not refuse a
+ * packet, an old rule further down may: so branches are left by returning (`-j`), not for good (`-g`).
+ */
 function widen(change: Change): Change[] {
   if (change.parsed.kind === 'jump') return change.from === undefined ? [change] : []
+  if (change.to === undefined) return []
   const gone = removed(change)
-  if (gone.length === 0) return change.to === undefined ? [] : [change]
-  const to = [...linesOf(change.to), ...gone].join('\n')
+  if (gone.length === 0) return [change]
+  const to = [...linesOf(change.to), ...gone].join('\n').replaceAll(/ -g (?=\S+$)/gm, ' -j ')
   return to === change.from ? [] : [{ ...change, to }]
 }
 

@@ -66,6 +66,9 @@ export async function detectTools(exec: Exec, family: Family): Promise<Tools> {
   return (await rules(legacy)) > (await rules(nft)) ? legacy : nft
 }
 
+/** Reasons of the kernel that pass by themselves, or once the kernel has been read again. */
+const passing = /Resource temporarily unavailable|Device or resource busy|Cannot allocate memory|No buffer space|Interrupted/i
+
 /** What a failed program means for the syncer (`design.md` §3). */
 export function failure(command: string, result: ExecResult): CommitError {
   const said = result.stderr.trim().split('\n').slice(-4).join('; ')
@@ -74,7 +77,7 @@ export function failure(command: string, result: ExecResult): CommitError {
   if (/Permission denied|you must be root|Operation not permitted/i.test(said))
     return new CommitError('denied', message)
   // The nft variant names the rules that the kernel refuses, with the exit status of a resource problem.
-  const reasons = [...said.matchAll(/^(?:; )?line \d+: [A-Z_]+ failed \((.+?)\)/g)].map(([, reason = '']) => reason)
+  const reasons = [...result.stderr.matchAll(/^line \d+: [A-Z_]+ failed \((.+?)\)/gm)].map(([, reason = '']) => reason)
   if (reasons.length > 0 && !reasons.some(reason => passing.test(reason))) return new CommitError('refused', message)
   // 4: a resource problem, such as the lock; 3: the kernel's tables speak another version.
   if (

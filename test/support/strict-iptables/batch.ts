@@ -1,6 +1,6 @@
 // The commands between a table's line and its COMMIT, carried out on a copy: all of them take effect, or none.
 import { KernelRefused, LineFailed, ParameterProblem } from './errors.ts'
-import { longestChainName, noFiltering } from './rule.ts'
+import { longestChainName } from './rule.ts'
 import {
   type Chain,
   type Entry,
@@ -37,8 +37,6 @@ export class Batch {
   readonly #base: Table
   readonly #touched = new Map<string, WorkingChain>()
   readonly #removed = new Set<string>()
-  /** Chains made by this batch, for `:A` twice. */
-  readonly #declared = new Set<string>()
   #references: Map<string, number> | undefined
   /** How many rules were added by each line, to find the one that a table's problem came with. */
   readonly #steps: {
@@ -46,12 +44,13 @@ export class Batch {
     readonly text: string | undefined
     readonly redo: (batch: Batch) => void
   }[] = []
+  /** Chains that the tool believes deleted and the kernel keeps. */
+  readonly #undeletable = new Set<string>()
   readonly #failures: { line: number; text: string }[] = []
-  #missingTarget: string | undefined
 
   constructor(options: BatchOptions) {
     this.#options = options
-    this.#base = options.flush ? emptyTable(options.name) : options.base
+    this.#base = options.flush ? emptyTable(options.name, options.variant) : options.base
   }
 
   hasChain(name: string): boolean {
@@ -60,34 +59,32 @@ export class Batch {
 
   /** `:NAME POLICY`: makes the chain, or flushes one that users made. */
   declare(line: number, name: string, policy: string): void {
-    this.#checkName(name)
     if (this.#isBuiltIn(name)) {
-      if (policy !== '-') this.setPolicy(line, name, policy, true)
+      if (policy === '-') this.#init(line, name)
+      else this.setPolicy(line, name, policy, true)
       return
     }
     if (this.#options.variant === 'legacy') {
-      if (this.#options.flush && this.#declared.has(name))
+      if (this.#options.flush && this.hasChain(name))
         throw new ParameterProblem(`error creating chain '${name}':File exists`)
       if (policy !== '-') throw new PolicyProblem(name, policy, line)
     }
-    this.#declared.add(name)
-    this.#step(line, undefined, batch => batch.#create(name))
+    this.#make(line, name)
   }
 
   newChain(line: number, name: string): void {
-    this.#checkName(name, true)
     if (this.hasChain(name)) throw new LineFailed('Chain already exists.')
-    this.#step(line, undefined, batch => batch.#create(name))
+    this.#make(line, name)
   }
 
   setPolicy(line: number, name: string, policy: string, declared = false): void {
-    const { variant, name: table } = this.#options
+    const { variant } = this.#options
     if (!this.#isBuiltIn(name)) throw new LineFailed('Bad built-in chain name.')
-    if (policy === 'DROP' && table === 'nat') throw new ParameterProblem(noFiltering)
     if (policy !== 'ACCEPT' && policy !== 'DROP') {
       if (variant === 'legacy' && declared) throw new PolicyProblem(name, policy, line)
       throw new LineFailed('Bad policy name.')
     }
+    this.#init(line, name)
     this.#step(line, undefined, batch => {
       batch.#chain(name).policy = policy
     })
@@ -95,6 +92,8 @@ export class Batch {
 
   /** `position` counts from 1; undefined appends. */
   insert(line: number, chain: string, rule: Rule, position?: number): void {
+    this.#needTarget(rule)
+    this.#init(line, chain)
     this.#need(chain)
     const length = this.#read(chain).length
     if (position !== undefined && position > length + 1) throw new LineFailed('Index of insertion too big.')
@@ -113,6 +112,7 @@ export class Batch {
   }
 
   replace(line: number, chain: string, rule: Rule, position: number): void {
+    this.#needTarget(rule)
     this.#need(chain)
     const before = this.#read(chain)[position - 1]
     if (before === undefined) throw new LineFailed('Index of replacement too big.')
@@ -127,12 +127,12 @@ export class Batch {
   /** By rule or by position, which counts from 1. */
   remove(line: number, chain: string, which: Rule | number): void {
     const bad = 'Bad rule (does a matching rule exist in that chain?).'
+    if (typeof which !== 'number') this.#needTarget(which)
     if (!this.hasChain(chain)) throw new LineFailed(typeof which === 'number' ? missing : bad)
     const index =
       typeof which === 'number' ? which - 1 : this.#read(chain).findIndex(({ rule }) => rule.text === which.text)
     const found = this.#read(chain)[index]
     if (found === undefined) throw new LineFailed(typeof which === 'number' ? 'Index of deletion too big.' : bad)
-    this.#noteMissing(found.rule)
     this.#step(line, undefined, batch => batch.#splice(chain, index, 1))
   }
 
@@ -144,7 +144,10 @@ export class Batch {
 
   /** All chains without a name. */
   flush(line: number, chain?: string): void {
-    if (chain !== undefined) this.#need(chain)
+    if (chain !== undefined) {
+      this.#init(line, chain)
+      this.#need(chain)
+    }
     const names = chain === undefined ? [...this.#names()] : [chain]
     this.#step(line, undefined, batch => {
       for (const name of names) batch.#splice(name, 0, batch.#read(name).length)
@@ -156,10 +159,12 @@ export class Batch {
     const names = chain === undefined ? [...this.#names()].filter(name => !this.#isBuiltIn(name)) : [chain]
     for (const name of names) {
       if (!this.hasChain(name)) throw new LineFailed(missing)
-      const used = this.#read(name).length > 0 || (this.#counts().get(name) ?? 0) > 0 || this.#isBuiltIn(name)
+      const references = this.#counts().get(name) ?? 0
+      const used = references > 0 || this.#read(name).length > 0 || this.#isBuiltIn(name)
       if (used && this.#options.variant === 'legacy') throw new LineFailed('')
       if (used) {
         this.#failures.push({ line, text: `CHAIN_DEL failed (Device or resource busy): chain ${name}` })
+        this.#undeletable.add(name)
         if (this.#isBuiltIn(name)) continue
       }
       this.#step(line, undefined, batch => batch.#drop(name))
@@ -168,7 +173,6 @@ export class Batch {
 
   /** The table with every command carried out. Throws KernelRefused or ParameterProblem if the kernel takes none of them. */
   commit(): Table {
-    if (this.#missingTarget !== undefined) throw new ParameterProblem(`Chain '${this.#missingTarget}' does not exist`)
     if (this.#failures.length > 0) throw new KernelRefused(this.#failures)
     const table = this.#table()
     const problem = problemOf(table, this.#options.name, this.#options.variant)
@@ -207,27 +211,43 @@ export class Batch {
 
   /** Checks that are made of each rule by itself. */
   #take(line: number, chain: string, rule: Rule, operation: string): void {
-    this.#noteMissing(rule)
     const { name, variant, refuses } = this.#options
     const refused =
       rule.needs.some(need => need.refused === true || (need.table !== undefined && need.table !== name)) ||
       (variant === 'legacy' && rule.legacyRefused) ||
+      (this.#isBuiltIn(chain) && variant === 'nft' && !allowsChain(rule, chain)) ||
       refuses(rule.text, chain, name)
     const builtIn = rule.jump !== undefined && this.#isBuiltIn(rule.jump)
+    const builtInJump = ({ jump = '' }: Rule) =>
+      this.hasChain(jump) ? 'Operation not supported' : 'No such file or directory'
     if (builtIn && variant === 'legacy') throw new LineFailed('')
     if (builtIn)
-      this.#failures.push({ line, text: `${operation} failed (No such file or directory): rule in chain ${chain}` })
+      this.#failures.push({ line, text: `${operation} failed (${builtInJump(rule)}): rule in chain ${chain}` })
     else if (refused)
       this.#failures.push({ line, text: `${operation} failed (Invalid argument): rule in chain ${chain}` })
   }
 
-  #noteMissing({ jump }: Rule): void {
-    if (jump !== undefined && !this.hasChain(jump)) this.#missingTarget ??= jump
+  /** nft looks for the chain a rule jumps to when it carries out the command, before it looks for the rule's own chain. */
+  #needTarget({ jump }: Rule): void {
+    if (jump !== undefined && !this.hasChain(jump) && !this.#isBuiltIn(jump))
+      throw new ParameterProblem(`Chain '${jump}' does not exist`)
+  }
+
+  /** nft makes a built-in chain when a rule or policy first needs it. */
+  #init(line: number, name: string): void {
+    if (!this.#isBuiltIn(name) || this.hasChain(name)) return
+    this.#step(line, undefined, batch => batch.#touched.set(name, { policy: 'ACCEPT', entries: [] }))
   }
 
   #step(line: number, operation: string | undefined, redo: (batch: Batch) => void, chain = ''): void {
     this.#steps.push({ line, text: operation === undefined ? undefined : `${operation}\n${chain}`, redo })
     redo(this)
+  }
+
+  #make(line: number, name: string): void {
+    if (this.#undeletable.has(name))
+      this.#failures.push({ line, text: `CHAIN_USER_ADD failed (File exists): chain ${name}` })
+    this.#step(line, undefined, batch => batch.#create(name))
   }
 
   #create(name: string): void {
@@ -293,21 +313,23 @@ export class Batch {
     const builtIn: readonly string[] = hooks[this.#options.name]
     return builtIn.includes(name)
   }
+}
 
-  #checkName(name: string, isCommand = false): void {
-    const nft = this.#options.variant === 'nft'
-    if (name.length > longestChainName) {
-      throw new ParameterProblem(
-        nft || isCommand
-          ? `chain name \`${name}' too long (must be under ${longestChainName + 1} chars)`
-          : `Invalid chain name \`${name}' (${longestChainName} chars max)`,
-      )
-    }
-    if (nft && /^[-!]/.test(name)) throw new ParameterProblem(`chain name not allowed to start with \`${name[0]}'`)
-    if (/^(?:ACCEPT|DROP|RETURN|QUEUE)$/.test(name))
-      throw new ParameterProblem(
-        nft ? 'chain name may not clash with target name' : `error creating chain '${name}':File exists`,
-      )
+/** Checks the name of a chain to be made, in a `:` line or by `-N`. Throws ParameterProblem. */
+export function checkChainName(name: string, variant: Variant, isCommand: boolean): void {
+  const nft = variant === 'nft'
+  if (name.length > longestChainName) {
+    throw new ParameterProblem(
+      nft || isCommand
+        ? `chain name \`${name}' too long (must be under ${longestChainName + 1} chars)`
+        : `Invalid chain name \`${name}' (${longestChainName} chars max)`,
+    )
+  }
+  if (nft && /^[-!]/.test(name)) throw new ParameterProblem(`chain name not allowed to start with \`${name[0]}'`)
+  if (/^(?:ACCEPT|DROP|RETURN|QUEUE)$/.test(name)) {
+    throw new ParameterProblem(
+      nft ? 'chain name may not clash with target name' : `error creating chain '${name}':File exists`,
+    )
   }
 }
 
@@ -321,3 +343,6 @@ export class PolicyProblem extends Error {
 
 /** The tool ends by a signal. */
 export class Crashed extends Error {}
+
+const allowsChain = ({ needs }: Rule, chain: string): boolean =>
+  needs.every(({ hooks: allowed }) => allowed === undefined || allowed.some(hook => hook === chain))

@@ -1,9 +1,9 @@
 // The lines of an iptables-restore input, each handed to the batch of its table.
 
 import type { Family } from '../../../src/net/ip.ts'
-import { Batch, type Refuses } from './batch.ts'
+import { Batch, checkChainName, type Refuses } from './batch.ts'
 import { LineFailed, ParameterProblem } from './errors.ts'
-import { parseRule } from './rule.ts'
+import { noFiltering, parseRule } from './rule.ts'
 import { type Rule, type RuleContext, type Table, type TableName, tableNames, type Variant } from './tables.ts'
 import { splitWords } from './words.ts'
 
@@ -54,33 +54,59 @@ export class RestoreFailed extends Error {
 /** The input ends inside a table. */
 export class CommitExpected extends Error {}
 
-/** Runs a whole input. Throws RestoreFailed at the first line that fails; tables committed before stay. */
+/** A command that was understood, to be carried out. */
+interface Command {
+  readonly line: number
+  readonly run: () => void
+}
+
+/**
+ * Runs a whole input. Throws RestoreFailed at the first line that fails; tables committed before stay. Legacy carries out
+ * each line as it comes; nft reads all lines up to COMMIT first.
+ */
 export function restoreInput(text: string, noflush: boolean, host: RestoreHost): Counts {
   const counts: Counts = { commits: 0, chains: 0, rules: 0, deletions: 0 }
   const lines = text.split('\n')
   if (lines.at(-1) === '') lines.pop()
-  let batch: Batch | undefined
-  let name: TableName | undefined
+  let open: { name: TableName; batch: Batch; queue: Command[] } | undefined
   for (const [index, line] of lines.entries()) {
     const number = index + 1
     try {
       if (line === '' || line.startsWith('#')) continue
-      if (batch === undefined || name === undefined) {
+      if (open === undefined) {
         if (!line.startsWith('*')) throw new LineFailed('')
-        name = tableOf(line, host, number)
+        const name = tableOf(line, host, number)
         const { variant, refuses } = host
-        batch = new Batch({ name, variant, base: host.table(name), flush: !noflush, refuses })
+        open = {
+          name,
+          batch: new Batch({ name, variant, base: host.table(name), flush: !noflush, refuses }),
+          queue: [],
+        }
       } else if (line === 'COMMIT') {
-        host.commit(name, batch.commit())
+        for (const queued of open.queue) carryOut(queued)
+        host.commit(open.name, open.batch.commit())
         counts.commits++
-        batch = undefined
-      } else command(line, number, batch, contextOf(host, name, batch), counts)
+        open = undefined
+      } else {
+        const run = command(line, number, open.batch, contextOf(host, open.name, open.batch), counts)
+        if (host.variant === 'legacy') run()
+        else open.queue.push({ line: number, run })
+      }
     } catch (error) {
-      throw new RestoreFailed(number, error)
+      throw error instanceof RestoreFailed ? error : new RestoreFailed(number, error)
     }
   }
-  if (batch !== undefined) throw new RestoreFailed(lines.length + 1, new CommitExpected())
+  if (open !== undefined) throw new RestoreFailed(lines.length + 1, new CommitExpected())
   return counts
+}
+
+/** A command that cannot be carried out is blamed on its own line, a missing target on COMMIT's. */
+function carryOut({ line, run }: Command): void {
+  try {
+    run()
+  } catch (error) {
+    throw error instanceof LineFailed ? new RestoreFailed(line, error) : error
+  }
 }
 
 function tableOf(line: string, { variant }: RestoreHost, number: number): TableName {
@@ -102,13 +128,15 @@ const contextOf = ({ family, variant, sets }: RestoreHost, table: TableName, bat
   hasChain: chain => batch.hasChain(chain),
 })
 
-function command(line: string, number: number, batch: Batch, context: RuleContext, counts: Counts): void {
+/** Reads one line. Throws ParameterProblem if it is not understood; what it returns carries it out. */
+function command(line: string, number: number, batch: Batch, context: RuleContext, counts: Counts): () => void {
   if (line.startsWith(':')) {
     const [chain = '', policy] = line.slice(1).split(/[ \t]+/)
+    checkChainName(chain, context.variant, false)
     if (policy === undefined || policy === '') throw new ParameterProblem(`PROGRAM: line ${number} policy invalid`)
+    checkPolicy(policy, context)
     counts.chains++
-    batch.declare(number, chain, policy)
-    return
+    return () => batch.declare(number, chain, policy)
   }
   // Counters before a rule: `[packets:bytes] -A …`.
   const words = splitWords(line.replace(/^\[\d+:\d+\] */, ''))
@@ -118,7 +146,13 @@ function command(line: string, number: number, batch: Batch, context: RuleContex
   if (needsArgument.includes(verb) && rest.length === 0)
     throw new ParameterProblem(`option "${first}" requires an argument`)
   if (words.includes('-t')) throw new ParameterProblem('The -t option cannot be used in PROGRAM.\n')
-  if (!runRule(verb, rest, number, batch, context, counts)) runChain(verb, rest, number, batch, counts)
+  return (
+    ruleCommand(verb, rest, number, batch, context, counts) ?? chainCommand(verb, rest, number, batch, context, counts)
+  )
+}
+
+function checkPolicy(policy: string, { table }: RuleContext): void {
+  if (policy === 'DROP' && table === 'nat') throw new ParameterProblem(noFiltering)
 }
 
 const unknownWord = (word: string): ParameterProblem =>
@@ -126,67 +160,77 @@ const unknownWord = (word: string): ParameterProblem =>
     ? new ParameterProblem(`unknown option "${word}"`)
     : new ParameterProblem(`Bad argument \`${word}'`, true)
 
-function runRule(
+function ruleCommand(
   verb: string,
   rest: readonly string[],
   line: number,
   batch: Batch,
   context: RuleContext,
   counts: Counts,
-): boolean {
+): (() => void) | undefined {
   const [chain = '', second = ''] = rest
   const parse = (from: number): Rule => parseRule(chain, rest.slice(from), context)
   const position = /^\d+$/.test(second) ? Number(second) : undefined
   if (position === 0) throw new ParameterProblem(`Invalid rule number \`${second}'`)
   switch (verb) {
-    case '-A':
+    case '-A': {
       counts.rules++
-      batch.insert(line, chain, parse(1))
-      return true
-    case '-I':
+      const rule = parse(1)
+      return () => batch.insert(line, chain, rule)
+    }
+    case '-I': {
       counts.rules++
-      batch.insert(line, chain, parse(position === undefined ? 1 : 2), position ?? 1)
-      return true
-    case '-R':
+      const rule = parse(position === undefined ? 1 : 2)
+      return () => batch.insert(line, chain, rule, position ?? 1)
+    }
+    case '-R': {
       if (position === undefined) throw new ParameterProblem('-R requires a rule number')
       counts.rules++
-      batch.replace(line, chain, parse(2), position)
-      return true
-    case '-D':
+      const rule = parse(2)
+      return () => batch.replace(line, chain, rule, position)
+    }
+    case '-D': {
       counts.deletions++
       if (position !== undefined && rest.length > 2)
         throw new ParameterProblem('Illegal option with -D and a rule number')
-      batch.remove(line, chain, position ?? parse(1))
-      return true
-    case '-C':
-      batch.check(chain, parse(1))
-      return true
+      const which = position ?? parse(1)
+      return () => batch.remove(line, chain, which)
+    }
+    case '-C': {
+      const rule = parse(1)
+      return () => batch.check(chain, rule)
+    }
     default:
-      return false
+      return undefined
   }
 }
 
-function runChain(verb: string, rest: readonly string[], line: number, batch: Batch, counts: Counts): void {
+function chainCommand(
+  verb: string,
+  rest: readonly string[],
+  line: number,
+  batch: Batch,
+  context: RuleContext,
+  counts: Counts,
+): () => void {
   const [chain, policy, ...more] = rest
   const spare = verb === '-P' ? more[0] : policy
   if (spare !== undefined) throw new ParameterProblem(`Bad argument \`${spare}'`, true)
   switch (verb) {
     case '-N':
       counts.chains++
-      batch.newChain(line, chain ?? '')
-      return
+      checkChainName(chain ?? '', context.variant, true)
+      return () => batch.newChain(line, chain ?? '')
     case '-F':
       counts.deletions++
-      batch.flush(line, chain)
-      return
+      return () => batch.flush(line, chain)
     case '-X':
       counts.deletions++
-      batch.removeChain(line, chain)
-      return
+      return () => batch.removeChain(line, chain)
     case '-P':
       if (policy === undefined) throw new ParameterProblem('-P requires a chain and a policy')
-      batch.setPolicy(line, chain ?? '', policy)
-      return
+      checkPolicy(policy, context)
+      return () => batch.setPolicy(line, chain ?? '', policy)
     default:
       throw new ParameterProblem(`unknown option "${verb}"`)
   }

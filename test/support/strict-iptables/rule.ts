@@ -70,13 +70,13 @@ export function parseRule(chain: string, words: readonly string[], context: Rule
       reading.negated = true
       continue
     }
-    option(reading, longNames[word] ?? word, chain, context)
+    option(reading, longNames[word] ?? word, context)
     reading.negated = false
   }
-  return finish(reading, context)
+  return finish(reading, chain, context)
 }
 
-function option(reading: Reading, name: string, chain: string, context: RuleContext): void {
+function option(reading: Reading, name: string, context: RuleContext): void {
   switch (name) {
     case '-s':
     case '-d':
@@ -84,7 +84,7 @@ function option(reading: Reading, name: string, chain: string, context: RuleCont
       return
     case '-i':
     case '-o':
-      interfaceName(reading, name, chain)
+      interfaceName(reading, name)
       return
     case '-p':
       protocol(reading)
@@ -153,13 +153,11 @@ function address(reading: Reading, name: '-s' | '-d', { family, variant }: RuleC
   } else reading.generic.set(name, `${not(reading.negated)}${name} ${formatCIDR(cidr)}`)
 }
 
-function interfaceName(reading: Reading, name: '-i' | '-o', chain: string): void {
+function interfaceName(reading: Reading, name: '-i' | '-o'): void {
   once(reading, name)
   const text = argumentOf(reading, name)
   if (text === '') throw new ParameterProblem('Empty interface is likely to be undesired')
   if (text.length > 15) throw new ParameterProblem(`interface name \`${text}' must be shorter than IFNAMSIZ (15)`)
-  const without = name === '-i' ? ['OUTPUT', 'POSTROUTING'] : ['PREROUTING', 'INPUT']
-  if (without.includes(chain)) throw new ParameterProblem(`Can't use ${name} with ${chain}\n`)
   reading.generic.set(name, text === '+' && !reading.negated ? '' : `${not(reading.negated)}${name} ${text}`)
 }
 
@@ -188,17 +186,11 @@ function target(reading: Reading, name: '-j' | '-g', context: RuleContext): void
     throw new ParameterProblem(`Invalid target name \`${to}' (${longestChainName} chars max)`)
   if (/[\s]/.test(to) || to === '') throw new ParameterProblem(`Invalid target name \`${to}'`)
   const verdict = verdicts.some(known => known === to)
-  if (to === 'DROP' && context.table === 'nat' && name === '-j') throw new ParameterProblem(noFiltering)
   reading.target = name === '-j' && !verdict ? targetOf(to, context) : undefined
   if (reading.target !== undefined) return
   if (name === '-j' && verdict) {
     reading.plain = { text: `-j ${to}` }
     return
-  }
-  if (context.variant === 'legacy' && !context.hasChain(to)) {
-    throw new ParameterProblem(
-      name === '-g' ? `goto '${to}' is not a chain` : `Couldn't load target \`${to}':No such file or directory\n`,
-    )
   }
   reading.plain = { text: `${name} ${to}`, jump: to }
 }
@@ -207,12 +199,18 @@ function target(reading: Reading, name: '-j' | '-g', context: RuleContext): void
 export const noFiltering =
   '\nThe "nat" table is not intended for filtering, the use of DROP is therefore inhibited.\n\n'
 
-function finish(reading: Reading, context: RuleContext): Rule {
+function finish(reading: Reading, chain: string, context: RuleContext): Rule {
   const { generic, matches, plain } = reading
   if (reading.negated) throw new ParameterProblem('nothing appropriate following !')
+  if (plain?.text === '-j DROP' && context.table === 'nat') throw new ParameterProblem(noFiltering)
   const done = [...matches, ...(reading.target === undefined ? [] : [reading.target])].map(extension =>
     extension.finish(reading.protocol, context),
   )
+  if (generic.has('-i') && (chain === 'OUTPUT' || chain === 'POSTROUTING'))
+    throw new ParameterProblem(`Can't use -i with ${chain}\n`)
+  if (generic.has('-o') && (chain === 'PREROUTING' || chain === 'INPUT'))
+    throw new ParameterProblem(`Can't use -o with ${chain}\n`)
+  if (plain?.jump !== undefined) needChain(plain, context)
   const needs: KernelNeeds[] = done.flatMap(({ needs: demanded }) => (demanded === undefined ? [] : [demanded]))
   if (reading.refused) needs.push({ refused: true })
   const words = [
@@ -226,4 +224,14 @@ function finish(reading: Reading, context: RuleContext): Rule {
     legacyRefused: done.some(({ legacyRefused }) => legacyRefused === true),
     ...(plain?.jump === undefined ? {} : { jump: plain.jump }),
   }
+}
+
+/** Legacy looks for the chain once the rule is read. */
+function needChain({ text, jump = '' }: { readonly text: string; readonly jump?: string }, context: RuleContext): void {
+  if (context.variant !== 'legacy' || context.hasChain(jump)) return
+  throw new ParameterProblem(
+    text.startsWith('-g')
+      ? `goto '${jump}' is not a chain`
+      : `Couldn't load target \`${jump}':No such file or directory\n`,
+  )
 }

@@ -131,7 +131,7 @@ export class StrictIptables {
   #table(name: TableName): Table {
     const known = this.#tables.get(name)
     if (known !== undefined) return known
-    const table = emptyTable(name)
+    const table = emptyTable(name, this.variant)
     if (this.variant === 'legacy') this.#tables.set(name, table)
     return table
   }
@@ -189,7 +189,8 @@ function printTable(name: TableName, { chains }: Table): string {
   const builtIn: readonly string[] = hooks[name]
   const users = [...chains.keys()].filter(chain => !builtIn.includes(chain)).sort()
   const lines = [`*${name}`]
-  for (const chain of [...builtIn, ...users]) lines.push(`:${chain} ${chains.get(chain)?.policy ?? '-'} [0:0]`)
+  for (const chain of [...builtIn, ...users])
+    lines.push(`:${chain} ${chains.get(chain)?.policy ?? (builtIn.includes(chain) ? 'ACCEPT' : '-')} [0:0]`)
   for (const chain of [...builtIn, ...users]) {
     for (const { rule } of chains.get(chain)?.entries ?? [])
       lines.push(`-A ${chain}${rule.text === '' ? '' : ` ${rule.text}`}`)

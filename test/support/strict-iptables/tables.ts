@@ -54,9 +54,9 @@ export interface Table {
   readonly chains: ReadonlyMap<string, Chain>
 }
 
-/** A table as it is before anybody writes to it. */
-export const emptyTable = (name: TableName): Table => ({
-  chains: new Map(hooks[name].map(hook => [hook, { policy: 'ACCEPT', entries: [] }])),
+/** A table as it is before anybody writes to it. nft makes built-in chains when they are first needed. */
+export const emptyTable = (name: TableName, variant: Variant): Table => ({
+  chains: new Map(variant === 'nft' ? [] : hooks[name].map(hook => [hook, { policy: 'ACCEPT', entries: [] }])),
 })
 
 /** What a rule is parsed for. */

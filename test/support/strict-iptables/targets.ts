@@ -144,7 +144,8 @@ function toDestination(argument: string, { family }: RuleContext): { text: strin
   const pattern = family === 'IPv4' ? /^([^:]*)(?::(.*))?$/ : /^\[([^\]]*)\](?::(.*))?$/
   const bare = family === 'IPv6' && !argument.startsWith('[') ? [argument, argument, undefined] : undefined
   const match = bare ?? pattern.exec(argument)
-  if (match === null || (family === 'IPv4' && argument.startsWith('['))) throw new ParameterProblem('Invalid address format')
+  if (match === null || (family === 'IPv4' && argument.startsWith('[')))
+    throw new ParameterProblem('Invalid address format')
   const [, addressText = '', portText] = match
   const address = parseIP(addressText)
   if (address === undefined || bitsOf(familyOf(address)) !== bitsOf(family))

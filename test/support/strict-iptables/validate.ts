@@ -10,19 +10,21 @@ interface Summary {
   readonly allowed: readonly (readonly Hook[])[]
 }
 
-const summaries = new WeakMap<Chain, Summary>()
+const summaries = { nft: new WeakMap<Chain, Summary>(), legacy: new WeakMap<Chain, Summary>() }
 
-function summaryOf(chain: Chain): Summary {
-  const known = summaries.get(chain)
+function summaryOf(chain: Chain, variant: Variant): Summary {
+  const known = summaries[variant].get(chain)
   if (known !== undefined) return known
   const jumps = new Set<string>()
   const allowed: (readonly Hook[])[] = []
   for (const { rule } of chain.entries) {
     if (rule.jump !== undefined) jumps.add(rule.jump)
     for (const { hooks: needed } of rule.needs) if (needed !== undefined) allowed.push(needed)
+    // Legacy does not look behind a verdict that every packet meets.
+    if (variant === 'legacy' && /^-j (?:ACCEPT|DROP|RETURN)$/.test(rule.text)) break
   }
   const summary = { jumps: [...jumps], allowed }
-  summaries.set(chain, summary)
+  summaries[variant].set(chain, summary)
   return summary
 }
 
@@ -32,15 +34,15 @@ export type TableProblem = 'Too many links' | 'Invalid argument'
 export function problemOf(table: Table, name: TableName, variant: Variant): TableProblem | undefined {
   const heights = new Map<string, number>()
   for (const hook of hooks[name]) {
-    const height = heightOf(hook, table, heights)
+    const height = heightOf(hook, table, variant, heights)
     if (height === 'loop' || (variant === 'nft' && height > deepestNft)) return 'Too many links'
   }
-  for (const hook of hooks[name]) if (!allowsHook(hook, table)) return 'Invalid argument'
+  for (const hook of hooks[name]) if (!allowsHook(hook, table, variant)) return 'Invalid argument'
   return undefined
 }
 
 /** Jumps on the longest way down from a chain. */
-function heightOf(start: string, table: Table, heights: Map<string, number>): number | 'loop' {
+function heightOf(start: string, table: Table, variant: Variant, heights: Map<string, number>): number | 'loop' {
   const open = new Set<string>()
   const visit = (name: string): number | 'loop' => {
     const known = heights.get(name)
@@ -49,7 +51,7 @@ function heightOf(start: string, table: Table, heights: Map<string, number>): nu
     open.add(name)
     let height = 0
     const chain = table.chains.get(name)
-    for (const jump of chain === undefined ? [] : summaryOf(chain).jumps) {
+    for (const jump of chain === undefined ? [] : summaryOf(chain, variant).jumps) {
       const below = visit(jump)
       if (below === 'loop') return 'loop'
       height = Math.max(height, below + 1)
@@ -61,12 +63,12 @@ function heightOf(start: string, table: Table, heights: Map<string, number>): nu
   return visit(start)
 }
 
-function allowsHook(hook: Hook, table: Table): boolean {
+function allowsHook(hook: Hook, table: Table, variant: Variant): boolean {
   const seen = new Set<string>([hook])
   for (const name of seen) {
     const chain = table.chains.get(name)
     if (chain === undefined) continue
-    const { jumps, allowed } = summaryOf(chain)
+    const { jumps, allowed } = summaryOf(chain, variant)
     if (allowed.some(list => !list.includes(hook))) return false
     for (const jump of jumps) seen.add(jump)
   }

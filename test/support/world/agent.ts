@@ -25,8 +25,10 @@ export type ProbeResult =
 
 export interface Spread {
   readonly probe: Probe
-  /** Stop once all of these have answered. */
+  /** Stop once all of these have answered … */
   readonly expected: readonly string[]
+  /** … and this many have been sent, so that something unexpected has had its chance. */
+  readonly atLeast: number
   /** Give up after this many. */
   readonly attempts: number
   /** Probes under way at once; 1 where an earlier answer decides the next. */
@@ -170,7 +172,7 @@ function probeUdp({ src, dst, port, timeoutMs }: Probe): Promise<ProbeResult> {
 async function spread(params: Spread): Promise<readonly ProbeResult[]> {
   const results: ProbeResult[] = []
   const missing = new Set(params.expected)
-  while (results.length < params.attempts && (missing.size > 0 || results.length < 2)) {
+  while (results.length < params.attempts && (missing.size > 0 || results.length < params.atLeast)) {
     const count = Math.min(params.parallel, params.attempts - results.length)
     const round = await Promise.all(Array.from({ length: count }, () => probe(params.probe)))
     results.push(...round)

@@ -1,0 +1,37 @@
+// Whether the machine has anything else to do: times measured beside another build say nothing.
+import { cpus } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+const quietPercent = 10
+const patienceMs = 60_000
+
+interface Spent {
+  readonly busy: number
+  readonly all: number
+}
+
+function spent(): Spent {
+  let busy = 0
+  let all = 0
+  for (const { times } of cpus()) {
+    const total = times.user + times.nice + times.sys + times.idle + times.irq
+    all += total
+    busy += total - times.idle
+  }
+  return { busy, all }
+}
+
+/** Waits up to a minute for a quiet machine. Returns how busy it was in the last second, in percent of all cores. */
+export async function untilQuiet(say: (line: string) => void): Promise<number> {
+  const began = performance.now()
+  for (let told = false; ; ) {
+    const before = spent()
+    await sleep(1_000)
+    const after = spent()
+    const percent = (100 * (after.busy - before.busy)) / Math.max(1, after.all - before.all)
+    if (percent <= quietPercent || performance.now() - began > patienceMs) return percent
+    if (!told)
+      say(`  others keep this machine ${percent.toFixed(0)} % busy; waiting up to a minute for a quiet moment …`)
+    told = true
+  }
+}

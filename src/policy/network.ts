@@ -26,6 +26,8 @@ export interface Network {
   readonly localhostNodePorts: boolean
   /** Packets that conntrack calls INVALID are dropped when forwarded; false with tcpBeLiberal. */
   readonly dropInvalid: boolean
+  /** All cluster addresses, assigned or not, where they are known; nftables mode drops packets to unassigned ones (§14.4). */
+  readonly serviceCIDRs?: readonly CIDR[]
   /** Addresses of the host, for `trace`, where they must not be read from the machine. Loopback need not be listed. */
   readonly nodeAddresses: readonly IP[]
 }

@@ -70,6 +70,8 @@ async function main(): Promise<number> {
       interrupted.reject(new Interrupted(signal))
     })
   }
+  // Whoever reads the table has seen enough of it.
+  process.stdout.on('error', () => interrupted.reject(new Interrupted('nobody reads any more')))
   const orInterrupted = <T>(work: Promise<T>): Promise<T> => Promise.race([work, interrupted.promise])
   let opening: Promise<Cluster> | undefined
   try {

@@ -13,14 +13,15 @@ const usage = `usage: hack/figures [options]
   --endpoints N           endpoints of each (default 5)
   --variant nft,legacy    variants of iptables (default both)
   --changes N             changes of one EndpointSlice that are timed (default 30)
+  --wait SECONDS          for a quiet machine, before each case, at most (default 60)
   --json FILE             write the figures as JSON too
   --node-options=OPTIONS  for the Node that runs the program, such as --node-options=--cpu-prof`
 
-function numbers(name: string, text: string, most: number): number[] {
+function numbers(name: string, text: string, most: number, least = 1): number[] {
   return text.split(',').map(word => {
     const value = Number(word)
-    if (!Number.isInteger(value) || value < 1 || value > most) {
-      throw new Error(`--${name} ${text}: expected whole numbers from 1 to ${most}`)
+    if (!Number.isInteger(value) || value < least || value > most) {
+      throw new Error(`--${name} ${text}: expected whole numbers from ${least} to ${most}`)
     }
     return value
   })
@@ -53,6 +54,7 @@ async function main(): Promise<void> {
       endpoints: { type: 'string', default: '5' },
       variant: { type: 'string', default: variants.join(',') },
       changes: { type: 'string', default: '30' },
+      wait: { type: 'string', default: '60' },
       json: { type: 'string' },
       'node-options': { type: 'string', default: '' },
       help: { type: 'boolean', short: 'h', default: false },
@@ -64,10 +66,11 @@ async function main(): Promise<void> {
   }
   const [endpoints = 5] = numbers('endpoints', values.endpoints, 1_000)
   const [changes = 30] = numbers('changes', values.changes, 10_000)
+  const [waitSeconds = 60] = numbers('wait', values.wait, 3_600, 0)
   const nodeOptions = values['node-options'].split(' ').filter(word => word !== '')
   const cases: Case[] = variantsOf(values.variant).flatMap(variant =>
     numbers('services', values.services, mostServices).map(services => {
-      return { services, endpoints, variant, changes: Math.min(changes, services), nodeOptions }
+      return { services, endpoints, variant, changes: Math.min(changes, services), nodeOptions, waitSeconds }
     }),
   )
   const means = await findMeans()

@@ -19,10 +19,12 @@ export interface Case {
   readonly changes: number
   /** Options for the Node that runs the program, as for a CPU profile. */
   readonly nodeOptions: readonly string[]
+  /** For a quiet machine, at most. */
+  readonly waitSeconds: number
 }
 
 /** Units are in the names. Null: not within the limit, or not measured therefore. */
-export interface Figures extends Omit<Case, 'nodeOptions'> {
+export interface Figures extends Omit<Case, 'nodeOptions' | 'waitSeconds'> {
   /** Of all cores, by others, before it began: times are only worth something on a machine that is quiet. */
   readonly otherwiseBusyPercent: number
   readonly programmedMs: number | null
@@ -69,7 +71,7 @@ interface Bench {
 
 /** Measures one case. `say` is told what is being waited for. */
 export async function measure(means: Means, wanted: Case, say: (line: string) => void): Promise<Figures> {
-  const otherwiseBusyPercent = await untilQuiet(say)
+  const otherwiseBusyPercent = await untilQuiet(wanted.waitSeconds, say)
   const directory = await mkdtemp(join(tmpdir(), 'penstock-figures-'))
   const sandbox = await Sandbox.open(means)
   try {
@@ -121,7 +123,7 @@ async function prepare(sandbox: Sandbox, wanted: Case, kubeconfig: string): Prom
 async function measureIn(bench: Bench, wanted: Case, say: (line: string) => void): Promise<Measured> {
   const { probe, argv } = bench
   const { services } = wanted
-  const { nodeOptions: _, ...base } = wanted
+  const { nodeOptions: _, waitSeconds: __, ...base } = wanted
   const last = clusterIP(services - 1, services)
 
   say('  starting until programmed …')

@@ -3,7 +3,6 @@ import { cpus } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const quietPercent = 10
-const patienceMs = 60_000
 
 interface Spent {
   readonly busy: number
@@ -21,17 +20,19 @@ function spent(): Spent {
   return { busy, all }
 }
 
-/** Waits up to a minute for a quiet machine. Returns how busy it was in the last second, in percent of all cores. */
-export async function untilQuiet(say: (line: string) => void): Promise<number> {
+/** Waits for a quiet machine, so many seconds at most. Returns how busy it was in the last second, in percent of all cores. */
+export async function untilQuiet(waitSeconds: number, say: (line: string) => void): Promise<number> {
   const began = performance.now()
   for (let told = false; ; ) {
     const before = spent()
     await sleep(1_000)
     const after = spent()
     const percent = (100 * (after.busy - before.busy)) / Math.max(1, after.all - before.all)
-    if (percent <= quietPercent || performance.now() - began > patienceMs) return percent
+    if (percent <= quietPercent || performance.now() - began > waitSeconds * 1000) return percent
     if (!told)
-      say(`  others keep this machine ${percent.toFixed(0)} % busy; waiting up to a minute for a quiet moment …`)
+      say(
+        `  others keep this machine ${percent.toFixed(0)} % busy; waiting up to ${waitSeconds} s for a quiet moment …`,
+      )
     told = true
   }
 }

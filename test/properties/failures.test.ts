@@ -126,6 +126,7 @@ it('what the kernel refuses is set aside, all else is as if it were not there, a
       // Nobody is set aside who is not at fault.
       expect(wantsBad).toEqual(asides)
       expect([...node.held().values()].filter(value => bad.test(value))).toEqual([])
+      expect((await node.lacking()).filter(owner => !asides.has(owner))).toEqual([])
       if (asides.size === 0) expect(textOf(node.held())).toEqual(textOf(fresh))
 
       node.kernel.refuse(() => false)

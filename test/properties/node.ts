@@ -67,6 +67,11 @@ export class StrictNode {
     return (await this.#compiled()).objectsOf(servicePort)
   }
 
+  /** Service ports that want something which the kernel does not hold. */
+  async lacking(): Promise<string[]> {
+    return (await this.#compiled()).ownersLacking(this.held())
+  }
+
   async #compiled(): Promise<DesiredProgram> {
     const { syncer } = this.#start()
     syncer.markDirty(this.store.keys())

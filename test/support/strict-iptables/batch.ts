@@ -46,7 +46,7 @@ export class Batch {
   }[] = []
   /** Chains that the tool believes deleted and the kernel keeps. */
   readonly #undeletable = new Set<string>()
-  readonly #failures: { line: number; text: string }[] = []
+  #failures: { readonly line: number; readonly text: string; readonly chain?: string }[] = []
 
   constructor(options: BatchOptions) {
     this.#options = options
@@ -98,8 +98,7 @@ export class Batch {
     const length = this.#read(chain).length
     if (position !== undefined && position > length + 1) throw new LineFailed('Index of insertion too big.')
     const operation = position === undefined || (position === length + 1 && length > 0) ? 'RULE_APPEND' : 'RULE_INSERT'
-    this.#take(line, chain, rule, operation)
-    const entry = { rule }
+    const entry = { rule, refused: this.#refuse(line, chain, rule, operation) }
     this.#step(
       line,
       `${operation} failed`,
@@ -119,8 +118,7 @@ export class Batch {
     // iptables 1.8.9 over nf_tables ends with a segmentation fault if the rule is of the same batch.
     if (this.#options.variant === 'nft' && this.#base.chains.get(chain)?.entries.includes(before) !== true)
       throw new Crashed()
-    this.#take(line, chain, rule, 'RULE_REPLACE')
-    const entry = { rule }
+    const entry = { rule, refused: this.#refuse(line, chain, rule, 'RULE_REPLACE') }
     this.#step(line, 'RULE_REPLACE failed', batch => batch.#splice(chain, position - 1, 1, entry), chain)
   }
 
@@ -133,6 +131,12 @@ export class Batch {
       typeof which === 'number' ? which - 1 : this.#read(chain).findIndex(({ rule }) => rule.text === which.text)
     const found = this.#read(chain)[index]
     if (found === undefined) throw new LineFailed(typeof which === 'number' ? 'Index of deletion too big.' : bad)
+    if (found.refused)
+      this.#failures.push({
+        line,
+        text: `RULE_DELETE failed (No such file or directory): rule in chain ${chain}`,
+        chain,
+      })
     this.#step(line, undefined, batch => batch.#splice(chain, index, 1))
   }
 
@@ -150,7 +154,7 @@ export class Batch {
     }
     const names = chain === undefined ? [...this.#names()] : [chain]
     this.#step(line, undefined, batch => {
-      for (const name of names) batch.#splice(name, 0, batch.#read(name).length)
+      for (const name of names) batch.#empty(name)
     })
   }
 
@@ -160,7 +164,7 @@ export class Batch {
     for (const name of names) {
       if (!this.hasChain(name)) throw new LineFailed(missing)
       const references = this.#counts().get(name) ?? 0
-      const used = references > 0 || this.#read(name).length > 0 || this.#isBuiltIn(name)
+      const used = references > 0 || this.#read(name).some(({ refused }) => !refused) || this.#isBuiltIn(name)
       if (used && this.#options.variant === 'legacy') throw new LineFailed('')
       if (used) {
         this.#failures.push({ line, text: `CHAIN_DEL failed (Device or resource busy): chain ${name}` })
@@ -174,6 +178,11 @@ export class Batch {
   /** The table with every command carried out. Throws KernelRefused or ParameterProblem if the kernel takes none of them. */
   commit(): Table {
     if (this.#failures.length > 0) throw new KernelRefused(this.#failures)
+    // Legacy hands over the table as it has become; lines do not matter any more.
+    const isLegacy = this.#options.variant === 'legacy'
+    for (const [chain, { entries }] of isLegacy ? this.#touched : []) {
+      if (entries.some(({ rule }) => this.#isRefused(rule, chain))) throw new KernelRefused([])
+    }
     const table = this.#table()
     const problem = problemOf(table, this.#options.name, this.#options.variant)
     if (problem !== undefined) throw new KernelRefused(this.#blame(problem))
@@ -209,22 +218,28 @@ export class Batch {
     return { chains }
   }
 
-  /** Checks that are made of each rule by itself. */
-  #take(line: number, chain: string, rule: Rule, operation: string): void {
+  /** nf_tables looks at each rule by itself as it comes. True if it refuses this one; what comes after is still tried. */
+  #refuse(line: number, chain: string, rule: Rule, operation: string): boolean {
+    const { jump } = rule
+    const builtIn = jump !== undefined && this.#isBuiltIn(jump)
+    if (this.#options.variant === 'legacy') {
+      if (builtIn) throw new LineFailed('')
+      return false
+    }
+    if (!builtIn && !this.#isRefused(rule, chain)) return false
+    const missingHook = builtIn && !this.hasChain(jump)
+    const reason = missingHook ? 'No such file or directory' : builtIn ? 'Operation not supported' : 'Invalid argument'
+    this.#failures.push({ line, text: `${operation} failed (${reason}): rule in chain ${chain}`, chain })
+    return true
+  }
+
+  #isRefused(rule: Rule, chain: string): boolean {
     const { name, variant, refuses } = this.#options
-    const refused =
+    return (
       rule.needs.some(need => need.refused === true || (need.table !== undefined && need.table !== name)) ||
-      (variant === 'legacy' && rule.legacyRefused) ||
-      (this.#isBuiltIn(chain) && variant === 'nft' && !allowsChain(rule, chain)) ||
+      (variant === 'legacy' ? rule.legacyRefused : this.#isBuiltIn(chain) && !allowsChain(rule, chain)) ||
       refuses(rule.text, chain, name)
-    const builtIn = rule.jump !== undefined && this.#isBuiltIn(rule.jump)
-    const builtInJump = ({ jump = '' }: Rule) =>
-      this.hasChain(jump) ? 'Operation not supported' : 'No such file or directory'
-    if (builtIn && variant === 'legacy') throw new LineFailed('')
-    if (builtIn)
-      this.#failures.push({ line, text: `${operation} failed (${builtInJump(rule)}): rule in chain ${chain}` })
-    else if (refused)
-      this.#failures.push({ line, text: `${operation} failed (Invalid argument): rule in chain ${chain}` })
+    )
   }
 
   /** nft looks for the chain a rule jumps to when it carries out the command, before it looks for the rule's own chain. */
@@ -259,6 +274,12 @@ export class Batch {
     this.#touched.set(name, { policy: undefined, entries: [] })
   }
 
+  /** After `-F` (not after `:A`) rules of the same batch are not even handed to the kernel: it does not refuse them. */
+  #empty(name: string): void {
+    this.#splice(name, 0, this.#read(name).length)
+    this.#failures = this.#failures.filter(({ chain }) => chain !== name)
+  }
+
   #drop(name: string): void {
     this.#touched.delete(name)
     this.#removed.add(name)
@@ -268,19 +289,19 @@ export class Batch {
     const { entries } = this.#chain(name)
     const gone = entries.splice(at, count, ...(entry === undefined ? [] : [entry]))
     if (this.#references === undefined) return
-    for (const { rule } of gone) this.#count(rule, -1)
-    if (entry !== undefined) this.#count(entry.rule, 1)
+    for (const old of gone) this.#count(old, -1)
+    if (entry !== undefined) this.#count(entry, 1)
   }
 
-  #count({ jump }: Rule, change: number): void {
-    if (jump !== undefined) this.#references?.set(jump, (this.#references.get(jump) ?? 0) + change)
+  #count({ rule: { jump }, refused }: Entry, change: number): void {
+    if (jump !== undefined && !refused) this.#references?.set(jump, (this.#references.get(jump) ?? 0) + change)
   }
 
   /** How many rules jump to each chain. */
   #counts(): ReadonlyMap<string, number> {
     if (this.#references === undefined) {
       this.#references = new Map()
-      for (const name of this.#names()) for (const { rule } of this.#read(name)) this.#count(rule, 1)
+      for (const name of this.#names()) for (const entry of this.#read(name)) this.#count(entry, 1)
     }
     return this.#references
   }

@@ -42,6 +42,8 @@ export interface Rule {
 /** One rule in its place; two equal rules are two entries. */
 export interface Entry {
   readonly rule: Rule
+  /** The tool believes it is there, the kernel has refused it: the batch will fail. */
+  readonly refused: boolean
 }
 
 export interface Chain {

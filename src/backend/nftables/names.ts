@@ -1,0 +1,89 @@
+// Names in our table, and keys of kernel objects.
+import { createHash } from 'node:crypto'
+import type { Family, IP } from '../../net/ip.ts'
+
+/** The table's name in both families. It is ours whole; no other table is read or written. */
+export const tableName = 'penstock'
+
+/** nft's word for the family, in front of the table's name and of addresses. */
+export const familyWord = (family: Family): 'ip' | 'ip6' => (family === 'IPv4' ? 'ip' : 'ip6')
+
+/** `ip penstock`. */
+export const tableOf = (family: Family): string => `${familyWord(family)} ${tableName}`
+
+/** Static chains. */
+export const chains = {
+  prerouting: 'prerouting',
+  output: 'output',
+  postrouting: 'postrouting',
+  /** From prerouting and output: where a packet may be given an endpoint or be refused. */
+  services: 'services',
+  reject: 'reject',
+} as const
+
+/** Chains that send a packet to one of `count` endpoints of the map `endpoints`. */
+export const pickChain = (count: number): string => `pick-${count}`
+
+/** Sets and maps that are always there. */
+export const containers = {
+  /** address . protocol . port → verdict. */
+  services: 'services',
+  /** protocol . port → verdict. */
+  nodePorts: 'node-ports',
+  /** address . protocol . port . index → endpoint. */
+  endpoints: 'endpoints',
+  /** Every cluster address that is in use. */
+  clusterIPs: 'cluster-ips',
+  /** All pairs of one octet with itself: comparing two addresses. */
+  octets: 'octets',
+} as const
+
+/** `shop/web/tcp/http`; without its last part when the port is unnamed. Unique among Service ports. */
+export function servicePortId(name: string, protocol: string): string {
+  const colon = name.indexOf(':')
+  return colon < 0
+    ? `${name}/${protocol.toLowerCase()}`
+    : `${name.slice(0, colon)}/${protocol.toLowerCase()}/${name.slice(colon + 1)}`
+}
+
+/** `10.1.2.3/8080`. nft's names hold no colon. */
+export const endpointPart = (address: IP, port: number): string => `${address.replaceAll(':', '.')}/${port}`
+
+const base32 = 'abcdefghijklmnopqrstuvwxyz234567'
+
+/** Eight letters by which endpoints of large Services are grouped; only the address and port decide. */
+export function groupLetters(addressPort: string): string {
+  const digest = createHash('sha256').update(addressPort).digest()
+  let out = ''
+  for (let i = 0; i < 8; i++) out += base32[(digest[i] ?? 0) & 31]
+  return out
+}
+
+export const chainKey = (name: string): string => `chain ${name}`
+export const setKey = (name: string): string => `set ${name}`
+export const mapKey = (name: string): string => `map ${name}`
+export const elementKey = (container: string, key: string): string => `element ${container} ${key}`
+
+/** What a key stands for. */
+export type ParsedKey =
+  | { readonly kind: 'chain' | 'set' | 'map'; readonly name: string }
+  | { readonly kind: 'element'; readonly container: string; readonly key: string }
+
+/** Takes a key apart. Keys are made here only, so a malformed one is a programming error and throws. */
+export function parseKey(key: string): ParsedKey {
+  const space = key.indexOf(' ')
+  const kind = key.slice(0, space)
+  const rest = key.slice(space + 1)
+  switch (kind) {
+    case 'chain':
+    case 'set':
+    case 'map':
+      return { kind, name: rest }
+    case 'element': {
+      const end = rest.indexOf(' ')
+      return { kind, container: rest.slice(0, end), key: rest.slice(end + 1) }
+    }
+    default:
+      throw new Error(`not a key of the nftables backend: ${key}`)
+  }
+}

@@ -1,0 +1,139 @@
+// What the table needs whatever the Services are: maps, sets, base chains and the way from those to the maps.
+import { type CIDR, type Family, hostCIDR, type IP, parseCIDR, parseIP } from '../../net/ip.ts'
+import type { LocalDetector, Network } from '../../policy/network.ts'
+import type { KernelObject } from '../backend.ts'
+import { chains, containers, pickChain } from './names.ts'
+import type { Chain, Field, NftObject, Rule, Statement } from './objects.ts'
+import { mergeCIDRs, rangeOf } from './ranges.ts'
+import { kernelObject } from './render.ts'
+
+/** Endpoints that are map elements; a larger set gets chains of its own, in groups. */
+export const mostElements = 32
+
+/** Loopback, which NodePorts leave alone: the kernel does not route translated packets from there (§3.4). */
+export const loopback = (family: Family): CIDR => {
+  const cidr = family === 'IPv4' ? parseCIDR('127.0.0.0/8') : hostCIDR(parseIP('::1') as IP)
+  if (cidr === undefined) throw new Error('unreachable: the loopback CIDR is well formed')
+  return cidr
+}
+
+/** The key of the maps `services` and `endpoints`. */
+export const frontendFields: readonly Field[] = ['daddr', 'protocol', 'port']
+
+/** A rule that goes to a chain if all of these hold. */
+export const gotoRule = (chain: string, ...matches: readonly Statement[]): Rule => [
+  ...matches,
+  { kind: 'verdict', verdict: { kind: 'goto', chain } },
+]
+
+/** The match for packets of this node's pods; undefined without detector. */
+export function fromLocalPod(detector: LocalDetector, negated: boolean): Statement | undefined {
+  switch (detector.kind) {
+    case 'none':
+      return undefined
+    case 'source-cidr':
+      return { kind: 'address', side: 'saddr', negated, ranges: [rangeOf(detector.cidr)] }
+    case 'interface':
+      return { kind: 'input-interface', name: detector.name, prefix: false, negated }
+    case 'interface-prefix':
+      return { kind: 'input-interface', name: detector.prefix, prefix: true, negated }
+  }
+}
+
+/** The static objects, in no particular order. */
+export function* skeleton(network: Network): Iterable<KernelObject> {
+  for (const object of objects(network)) yield kernelObject(object, network.family)
+}
+
+function* objects(network: Network): Iterable<NftObject> {
+  yield { kind: 'map', name: containers.services, key: ['address', 'protocol', 'port'], data: 'verdict' }
+  yield { kind: 'map', name: containers.nodePorts, key: ['protocol', 'port'], data: 'verdict' }
+  yield {
+    kind: 'map',
+    name: containers.endpoints,
+    key: ['address', 'protocol', 'port', 'index'],
+    data: ['address', 'port'],
+  }
+  yield { kind: 'set', name: containers.clusterIPs, key: ['address'] }
+  yield { kind: 'set', name: containers.octets, key: ['octet', 'octet'] }
+  for (let octet = 0; octet < 256; octet++) {
+    const text = `0x${octet.toString(16)}`
+    yield { kind: 'element', container: containers.octets, key: [text, text] }
+  }
+
+  for (const hook of ['prerouting', 'output'] as const) {
+    const rules: Rule[] = [[{ kind: 'verdict', verdict: { kind: 'jump', chain: chains.services } }]]
+    yield { kind: 'chain', name: chains[hook], hook: { hook, priority: -100 }, rules }
+  }
+  yield {
+    kind: 'chain',
+    name: chains.postrouting,
+    hook: { hook: 'postrouting', priority: 100 },
+    rules: masquerading(network),
+  }
+  yield { kind: 'chain', name: chains.services, rules: dispatch(network) }
+  yield { kind: 'chain', name: chains.reject, rules: [[{ kind: 'reject' }]] }
+  for (let count = 1; count <= mostElements; count++) yield pick(count)
+}
+
+/** From addresses and ports to what becomes of the packet. */
+function dispatch(network: Network): Rule[] {
+  const { family, detector, masqueradeAll, masqueradeMark, nodePortAddresses, serviceCIDRs = [] } = network
+  const toClusterIP: Statement = { kind: 'in-set', fields: ['daddr'], set: containers.clusterIPs }
+  const setMark: Statement = { kind: 'set-mark', mark: masqueradeMark }
+  const rules: Rule[] = []
+
+  const notFromPod = fromLocalPod(detector, true)
+  if (masqueradeAll) rules.push([toClusterIP, setMark])
+  else if (notFromPod !== undefined) rules.push([toClusterIP, notFromPod, setMark])
+
+  rules.push([{ kind: 'verdict-map', fields: frontendFields, map: containers.services }])
+
+  const admitted: Statement[] =
+    nodePortAddresses.kind === 'all'
+      ? []
+      : [{ kind: 'address', side: 'daddr', negated: false, ranges: mergeCIDRs(nodePortAddresses.cidrs) }]
+  rules.push([
+    { kind: 'address', side: 'daddr', negated: true, ranges: [rangeOf(loopback(family))] },
+    ...admitted,
+    { kind: 'local', side: 'daddr', negated: false },
+    { kind: 'verdict-map', fields: ['protocol', 'port'], map: containers.nodePorts },
+  ])
+
+  // An address that the node has bound itself, such as that of a node-local DNS cache, is left to the node.
+  const elsewhere: Statement = { kind: 'local', side: 'daddr', negated: true }
+  rules.push([toClusterIP, elsewhere, { kind: 'reject' }])
+  if (serviceCIDRs.length > 0) {
+    const inCIDRs: Statement = { kind: 'address', side: 'daddr', negated: false, ranges: mergeCIDRs(serviceCIDRs) }
+    rules.push([inCIDRs, elsewhere, { kind: 'verdict', verdict: { kind: 'drop' } }])
+  }
+  return rules
+}
+
+/** Masquerades what is marked, and what reached itself. */
+function masquerading({ family, masqueradeMark }: Network): Rule[] {
+  const octets = Array.from({ length: family === 'IPv4' ? 4 : 16 }, (_, octet) => octet)
+  return [
+    // Cleared, so that the packet is not taken for ours if it comes through another hook (§4.3).
+    [
+      { kind: 'mark-set', mark: masqueradeMark },
+      { kind: 'clear-mark', mark: masqueradeMark },
+      { kind: 'masquerade' },
+    ],
+    // nft before 1.1.2 and kernels before 6.13 cannot compare two fields of a packet; octet by octet they can look the
+    // pair up. From the last octet on: the first look-up fails unless the addresses are near each other.
+    [
+      { kind: 'translated' },
+      ...octets.reverse().map((octet): Statement => ({ kind: 'octet-pair', octet, set: containers.octets })),
+      { kind: 'masquerade' },
+    ],
+  ]
+}
+
+function pick(count: number): Chain {
+  const rules: Rule[] = [[{ kind: 'dnat-map', of: count, map: containers.endpoints }]]
+  // A packet on its way while a transaction takes effect may have met the former count: the first endpoint is always there.
+  if (count > 1) rules.push([{ kind: 'dnat-map', of: 1, map: containers.endpoints }])
+  rules.push([{ kind: 'verdict', verdict: { kind: 'drop' } }])
+  return { kind: 'chain', name: pickChain(count), rules }
+}

@@ -40,6 +40,7 @@ const rows: readonly (readonly [label: string, write: (figures: Figures) => stri
   ['connect: last Service', f => orDash(f.connectUs?.last, us)],
   ['connect: no Service', f => orDash(f.connectUs?.none, us)],
   ['restart: compared after', f => orDash(f.restart?.ms, seconds)],
+  ['  of it the sync', f => orDash(f.restart?.syncMs, seconds)],
   ['restart: objects written', f => orDash(f.restart?.written, String)],
   [
     'restart: failed connects',

@@ -3,6 +3,7 @@ import type { Exec } from '../kernel/exec.ts'
 import type { Family } from '../net/ip.ts'
 import type { Backend } from './backend.ts'
 import { iptablesBackend } from './iptables/index.ts'
+import { nftablesBackend } from './nftables/index.ts'
 
 export interface BackendOptions {
   readonly family: Family
@@ -12,6 +13,7 @@ export interface BackendOptions {
 /** By the name of the proxy mode; each call makes the backend of one address family. */
 export const backends: Readonly<Record<string, (options: BackendOptions) => Backend>> = {
   iptables: iptablesBackend,
+  nftables: nftablesBackend,
 }
 
 /** The backend of a mode; undefined when this version has none for it. */

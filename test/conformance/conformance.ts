@@ -1,174 +1,168 @@
-// The conformance call: every scenario on one backend, by trace and by the incremental path against a strict kernel.
-import { describe, expect, it } from 'vitest'
-import { decodeEvent, removalEvent } from '../../src/api/decode.ts'
-import type { Program } from '../../src/backend/backend.ts'
-import { type Assembly, assemble } from '../../src/commands/assembly.ts'
-import { parseCommandLine } from '../../src/config/flags.ts'
-import { load } from '../../src/config/load.ts'
-import type { Configuration } from '../../src/config/types.ts'
+// The call by which a backend proves itself: every scenario from scratch, and event by event against a strict kernel.
+import { describe, expect, test } from 'vitest'
+import type { ObjectEvent } from '../../src/api/decode.ts'
+import type { Outcome, Program } from '../../src/backend/backend.ts'
+import { backendFor } from '../../src/backend/registry.ts'
+import type { ProxyMode } from '../../src/config/types.ts'
 import type { Exec } from '../../src/kernel/exec.ts'
-import type { ModelEvent } from '../../src/model/records.ts'
-import { type Family, familyOf } from '../../src/net/ip.ts'
-import { type ApiObject, refOf } from './objects.ts'
-import { loadScenarios, type Scenario, type ScenarioConfig, type ScenarioPacket, type Step } from './scenario.ts'
-import { world } from './world.ts'
+import type { Family } from '../../src/net/ip.ts'
+import { loadScenarios, type Scenario, type ScenarioPacket } from './scenario.ts'
+import { complaintAbout, eventsOf, type Programs, type Subject, subjectOf } from './subject.ts'
 
-/** Scenarios that a backend meets otherwise, and why. */
+/** A machine of its own for a test, whose kernel is as strict as a real one. */
+export interface StrictMachine extends Exec {
+  /** Calls that write, so far: it must stand still where nothing changes. */
+  writes(): number
+  /** Told after every commit that took effect; `frozen` answers reads with the state of that moment. */
+  onCommit(listener: ((family: Family, frozen: Exec) => void) | undefined): void
+}
+
+/** Scenarios that a backend meets otherwise, and why that is right. */
 export interface Deviation {
   readonly reason: string
-  /** Names of scenario files, without the ending. */
   readonly scenarios: readonly string[]
 }
 
 export interface ConformanceOptions {
-  readonly mode: Configuration['mode']
-  /** A machine of its own for each scenario, whose kernel is as strict as a real one. */
-  readonly machine: () => Exec
-  readonly deviations: readonly Deviation[]
+  readonly mode: ProxyMode
+  readonly machine: () => StrictMachine
+  readonly deviations?: readonly Deviation[]
 }
 
-const families: readonly Family[] = ['IPv4', 'IPv6']
+/** With more changes than this in one step, several are taken in between two syncs. */
+const singly = 40
+/** Packets that are followed through every commit, at most: a scenario's own small set, not its hundreds. */
+const followed = 24
 
-/** Registers a test for every scenario. What deviates is registered too, as left out, with the reason in its title. */
+/** Registers the tests of one backend: two for every scenario. */
 export function conformance(name: string, options: ConformanceOptions): void {
-  const reasons = new Map(
-    options.deviations.flatMap(({ reason, scenarios }) => scenarios.map(scenario => [scenario, reason] as const)),
-  )
+  const { mode, machine, deviations = [] } = options
   const scenarios = loadScenarios()
   describe(`conformance: ${name}`, () => {
-    it('names only scenarios that exist as deviations', () => {
-      const names = new Set(scenarios.map(scenario => scenario.name))
-      expect([...reasons.keys()].filter(deviating => !names.has(deviating))).toEqual([])
+    test('deviations name scenarios that exist', () => {
+      const known = scenarios.map(scenario => scenario.name)
+      expect(deviations.flatMap(({ scenarios: named }) => named).filter(named => !known.includes(named))).toEqual([])
     })
     for (const scenario of scenarios) {
-      const reason = reasons.get(scenario.name)
-      const title = reason === undefined ? scenario.name : `${scenario.name} (deviates: ${reason})`
-      it.skipIf(reason !== undefined)(title, () => runScenario(scenario, options))
+      const deviation = deviations.find(({ scenarios: named }) => named.includes(scenario.name))
+      test(`${scenario.name}: compiled from scratch`, async () => {
+        const complaints = await fromScratch(scenario, mode, machine())
+        if (deviation === undefined) expect(complaints).toEqual([])
+        else expect(complaints, `no deviation any more: ${deviation.reason}`).not.toEqual([])
+      })
+      test(`${scenario.name}: event by event`, async () => {
+        await eventByEvent(scenario, mode, machine(), deviation === undefined)
+      })
     }
   })
 }
 
-async function runScenario(scenario: Scenario, { mode, machine }: ConformanceOptions): Promise<void> {
-  const configuration = configurationOf(scenario.config, mode)
-  const present = new Map<string, ApiObject>()
-  const incremental = node(scenario, configuration, machine())
-  for (const step of scenario.steps) {
-    for (const { kind, key } of step.remove) present.delete(`${kind} ${key}`)
-    for (const object of step.apply) present.set(idOf(object), object)
-
-    // At once: everything that exists now, in a node that starts with it.
-    const fresh = node(scenario, configuration, machine())
-    for (const object of present.values()) fresh.store.apply(eventOf(object))
-    fresh.distribute()
-    const desired = await compiled(fresh)
-    for (const packet of step.packets) meets(fresh, desired, step, packet)
-
-    // One event at a time, each committed before the next: the kernel must come to hold the same.
-    for (const event of eventsOf(step)) {
-      incremental.store.apply(event)
-      incremental.distribute()
-      await synced(incremental)
-    }
-    const held = await heldBy(incremental)
-    for (const family of families) {
-      expect(inOrder(held.get(family)), `${step.title}: ${family} rules in the kernel`).toEqual(
-        inOrder(desired.get(family)),
-      )
-    }
-    for (const packet of step.packets) meets(incremental, held, step, packet)
+/** Every step compiled anew from the objects that exist at it. Returns what is not as expected. */
+async function fromScratch(scenario: Scenario, mode: ProxyMode, exec: Exec): Promise<string[]> {
+  const complaints: string[] = []
+  for (const [index, step] of scenario.steps.entries()) {
+    const subject = await afresh(scenario, index, mode, exec)
+    const programs = await subject.desired()
+    complaints.push(...complaintsAbout(step.packets, subject, programs, step.title), ...subject.complaints)
   }
+  return complaints
 }
 
-function node(scenario: Scenario, configuration: Configuration, exec: Exec): Assembly {
-  return assemble({
-    configuration,
-    nodeName: world.nodeName,
-    families,
-    exec,
-    hostAddresses: scenario.nodeAddresses,
-    givenAddresses: [],
-    observer: {
-      synced: () => undefined,
-      failed: (family, error) => expect.fail(`${family}: the kernel did not take it: ${error.message}`),
-      setAside: ({ servicePort, reason }) => expect.fail(`${servicePort} was set aside: ${reason}`),
-      conflict: () => undefined,
-    },
+/** A subject that was told of everything up to a step at once. */
+async function afresh(scenario: Scenario, index: number, mode: ProxyMode, exec: Exec): Promise<Subject> {
+  const latest = new Map<string, ObjectEvent>()
+  for (const step of scenario.steps.slice(0, index + 1)) {
+    for (const event of eventsOf(step)) latest.set(`${event.kind} ${event.key}`, event)
+  }
+  const subject = subjectOf(scenario, mode, exec)
+  subject.take([...latest.values()].filter(event => event.record !== undefined))
+  return subject
+}
+
+function complaintsAbout(
+  packets: readonly ScenarioPacket[],
+  subject: Subject,
+  programs: Programs,
+  title: string,
+): string[] {
+  return packets.flatMap(packet => {
+    const complaint = complaintAbout(packet, subject.trace(programs, packet.packet))
+    return complaint === undefined ? [] : [`step "${title}": ${complaint}`]
   })
 }
 
-const eventOf = (object: ApiObject): ModelEvent => {
-  const { kind, key } = refOf(object)
-  // Scenarios hold odd objects on purpose: what is reported of them is the decoder's tests' concern.
-  return decodeEvent(kind, key, object, () => undefined)
-}
-
-const eventsOf = (step: Step): ModelEvent[] => [
-  ...step.remove.map(({ kind, key }) => removalEvent(kind, key)),
-  ...step.apply.map(eventOf),
-]
-
-const idOf = (object: ApiObject): string => {
-  const { kind, key } = refOf(object)
-  return `${kind} ${key}`
-}
-
-async function compiled(assembly: Assembly): Promise<ReadonlyMap<Family, Program>> {
-  const programs = new Map<Family, Program>()
-  for (const { family, syncer } of assembly.families) programs.set(family, await syncer.compile())
-  return programs
-}
-
-async function heldBy(assembly: Assembly): Promise<ReadonlyMap<Family, Program>> {
-  const programs = new Map<Family, Program>()
-  for (const { family, backend } of assembly.families) {
-    programs.set(family, await backend.read(new AbortController().signal))
+/** Each change by itself through the syncer into the kernel; then a restart, which must find nothing to do. */
+async function eventByEvent(
+  scenario: Scenario,
+  mode: ProxyMode,
+  machine: StrictMachine,
+  asExpected: boolean,
+): Promise<void> {
+  const subject = subjectOf(scenario, mode, machine)
+  let held = await subject.held()
+  const packets = scenario.steps.flatMap(step => step.packets).slice(0, followed)
+  for (const [index, step] of scenario.steps.entries()) {
+    const events = eventsOf(step)
+    const atOnce = events.length > singly ? Math.ceil(events.length / 10) : 1
+    for (let at = 0; at < events.length; at += atOnce) {
+      held = await followedSync(subject, held, events.slice(at, at + atOnce), packets, machine, mode)
+    }
+    expect(subject.complaints, step.title).toEqual([])
+    const scratch = await (await afresh(scenario, index, mode, machine)).desired()
+    expect(asText(held), `what the kernel holds after "${step.title}"`).toEqual(asText(await subject.desired()))
+    expect(asText(held), `the same from scratch after "${step.title}"`).toEqual(asText(scratch))
+    if (asExpected) expect(complaintsAbout(step.packets, subject, held, step.title)).toEqual([])
   }
-  return programs
+  const before = machine.writes()
+  const restarted = await afresh(scenario, scenario.steps.length - 1, mode, machine)
+  await restarted.sync()
+  expect(machine.writes() - before, 'writes of a restart').toBe(0)
 }
 
-async function synced(assembly: Assembly): Promise<void> {
-  for (const { syncer } of assembly.families) await syncer.sync(new AbortController().signal)
-}
-
-const inOrder = (program: Program | undefined): [string, string][] =>
-  [...(program ?? [])].sort(([a], [b]) => (a < b ? -1 : 1))
-
-/** One packet, walked through the rules. */
-function meets(
-  assembly: Assembly,
-  programs: ReadonlyMap<Family, Program>,
-  step: Step,
-  { packet, expect: expected }: ScenarioPacket,
-): void {
-  const family = familyOf(packet.dst)
-  const found = assembly.families.find(candidate => candidate.family === family)
-  const program = programs.get(family)
-  if (found === undefined || program === undefined) expect.fail(`no rules for ${family}`)
-  const outcome = found.backend.trace(program, packet, found.network())
-  const where = `${step.title}: ${packet.src} → ${packet.dst} port ${packet.port}/${packet.protocol}`
-  expect(outcome.verdict, where).toBe(expected.verdict)
-  expect(outcome.endpoints.map(({ address }) => address).sort(), where).toEqual([...expected.endpoints].sort())
-  if (outcome.verdict === 'dnat') {
-    const total = outcome.endpoints.reduce((sum, { probability }) => sum + probability, 0)
-    expect(total, `${where}: probabilities`).toBeCloseTo(1, 3)
+/**
+ * Takes changes in and syncs; a packet with an endpoint before and after must have one of them at every commit between.
+ * Returns what the kernel then holds.
+ */
+async function followedSync(
+  subject: Subject,
+  before: Programs,
+  events: readonly ObjectEvent[],
+  packets: readonly ScenarioPacket[],
+  machine: StrictMachine,
+  mode: ProxyMode,
+): Promise<Programs> {
+  const between: { family: Family; frozen: Exec }[] = []
+  machine.onCommit((family, frozen) => between.push({ family, frozen }))
+  subject.take(events)
+  await subject.sync()
+  machine.onCommit(undefined)
+  const after = await subject.held()
+  const served = packets.flatMap(({ packet }) => {
+    const [first, last] = [before, after].map(programs => subject.trace(programs, packet))
+    return first?.verdict === 'dnat' && last?.verdict === 'dnat' ? [{ packet, allowed: addressesOf(first, last) }] : []
+  })
+  for (const { family, frozen } of between) {
+    const programs = new Map([[family, await readFrozen(mode, family, frozen)]])
+    for (const { packet, allowed } of served) {
+      if (packet.dst.includes(':') !== (family === 'IPv6')) continue
+      const { verdict, endpoints } = subject.trace(programs, packet)
+      const astray = endpoints.filter(({ address }) => !allowed.has(address))
+      const what = `${packet.src} → ${packet.dst} port ${packet.port} in the middle of a sync`
+      expect({ verdict, astray }, what).toEqual({ verdict: 'dnat', astray: [] })
+    }
   }
-  if (expected.masquerade !== undefined) expect(outcome.masquerade, `${where}: masquerade`).toBe(expected.masquerade)
-  if (expected.servicePort !== undefined) {
-    expect(outcome.servicePort, `${where}: Service port`).toBe(expected.servicePort)
-  }
+  return after
 }
 
-/** The scenario's fields as a file, so that they take the same way as an operator's. */
-function configurationOf(config: ScenarioConfig, mode: Configuration['mode']): Configuration {
-  const { masqueradeAll, masqueradeBit, localhostNodePorts, ...general } = config
-  const masquerade = { masqueradeAll, masqueradeBit }
-  const file = {
-    apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
-    kind: 'KubeProxyConfiguration',
-    mode,
-    ...general,
-    iptables: { ...masquerade, localhostNodePorts },
-    nftables: masquerade,
-  }
-  return load(parseCommandLine(['--config', 'scenario']), () => JSON.stringify(file)).configuration
+async function readFrozen(mode: ProxyMode, family: Family, frozen: Exec): Promise<Program> {
+  const backend = backendFor(mode, { family, exec: frozen })
+  if (backend === undefined) throw new Error(`there is no backend for ${mode}`)
+  return backend.read(new AbortController().signal)
 }
+
+const addressesOf = (...outcomes: readonly Outcome[]): ReadonlySet<string> =>
+  new Set(outcomes.flatMap(({ endpoints }) => endpoints.map(({ address }) => address)))
+
+/** Comparable, and readable where it differs. */
+const asText = (programs: Programs): readonly string[] =>
+  [...programs].flatMap(([family, program]) => [...program].map(([key, value]) => `${family} ${key}\n${value}`).sort())

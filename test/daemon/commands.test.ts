@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { version } from '../../src/version.ts'
-import { manyServices, serviceYaml } from './manifests.ts'
+import { manifest, manyServices, serviceObjects } from './manifests.ts'
 import { bundle, type Ended, runFile, sources } from './program.ts'
 
 let directory: string
@@ -14,7 +14,7 @@ const penstock = (args: readonly string[], options: { cwd: string; input?: strin
 const run = (...args: readonly string[]): Promise<Ended> => penstock(args, { cwd: directory })
 const write = (name: string, text: string): Promise<void> => writeFile(join(directory, name), text)
 
-const web = serviceYaml('web', '10.96.0.20', ['10.244.1.11', '10.244.1.12'])
+const web = manifest(serviceObjects('web', '10.96.0.20', ['10.244.1.11', '10.244.1.12']))
 const packet = { src: '10.244.1.100', dst: '10.96.0.20', port: 80, protocol: 'tcp' }
 const fromPod = ['--src', packet.src, '--dst', packet.dst, '--port', '80']
 
@@ -22,7 +22,7 @@ beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'penstock-commands-'))
   program = await bundle(directory)
   await write('web.yaml', web)
-  await write('empty.yaml', serviceYaml('empty', '10.96.0.21', []))
+  await write('empty.yaml', manifest(serviceObjects('empty', '10.96.0.21', [])))
 })
 afterAll(async () => {
   await rm(directory, { recursive: true, force: true })
@@ -59,7 +59,7 @@ describe('compile', () => {
   })
 
   it('reads manifests from standard input, and prints large programs whole', async () => {
-    const input = manyServices(1_000)
+    const input = manifest(manyServices(1_000))
     const { status, stdout } = await penstock(['compile', '--manifests', '-', '-o', 'json'], { cwd: directory, input })
     expect(status).toBe(0)
     expect(stdout.length).toBeGreaterThan(500_000)

@@ -159,7 +159,7 @@ const inputOf = (family: Family) =>
 
 function randomCases(family: Family): Case[] {
   const sequences = fc.sample(fc.array(inputOf(family), { minLength: 1, maxLength: 4 }), {
-    numRuns: 250,
+    numRuns: 120,
     seed: 20_260_730,
   })
   return sequences.map((inputs, number) => ({ name: `random ${number}`, family, inputs }))

@@ -67,7 +67,8 @@ export async function detectTools(exec: Exec, family: Family): Promise<Tools> {
 }
 
 /** Reasons of the kernel that pass by themselves, or once the kernel has been read again. */
-const passing = /Resource temporarily unavailable|Device or resource busy|Cannot allocate memory|No buffer space|Interrupted/i
+const passing =
+  /Resource temporarily unavailable|Device or resource busy|Cannot allocate memory|No buffer space|Interrupted/i
 
 /** What a failed program means for the syncer (`design.md` §3). */
 export function failure(command: string, result: ExecResult): CommitError {

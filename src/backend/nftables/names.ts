@@ -18,7 +18,8 @@ export const chains = {
   postrouting: 'postrouting',
   /** From prerouting and output: where a packet may be given an endpoint or be refused. */
   services: 'services',
-  reject: 'reject',
+  /** Where packets are rejected. `reject` itself is a word of nft's language. */
+  refused: 'refused',
 } as const
 
 /** Chains that send a packet to one of `count` endpoints of the map `endpoints`. */
@@ -51,12 +52,13 @@ export const endpointPart = (address: IP, port: number): string => `${address.re
 
 const base32 = 'abcdefghijklmnopqrstuvwxyz234567'
 
-/** Eight letters by which endpoints of large Services are grouped; only the address and port decide. */
-export function groupLetters(addressPort: string): string {
+/** Depth of the groups of a large Service's endpoints, at most. */
+export const mostLetters = 8
+
+/** The letter that an endpoint is grouped by at a depth below `mostLetters`; only its address and port decide. */
+export function groupLetter(addressPort: string, depth: number): string {
   const digest = createHash('sha256').update(addressPort).digest()
-  let out = ''
-  for (let i = 0; i < 8; i++) out += base32[(digest[i] ?? 0) & 31]
-  return out
+  return base32[(digest[depth] ?? 0) & 31] ?? ''
 }
 
 export const chainKey = (name: string): string => `chain ${name}`

@@ -72,7 +72,7 @@ function* objects(network: Network): Iterable<NftObject> {
     rules: masquerading(network),
   }
   yield { kind: 'chain', name: chains.services, rules: dispatch(network) }
-  yield { kind: 'chain', name: chains.reject, rules: [[{ kind: 'reject' }]] }
+  yield { kind: 'chain', name: chains.refused, rules: [[{ kind: 'reject' }]] }
   for (let count = 1; count <= mostElements; count++) yield pick(count)
 }
 
@@ -115,11 +115,7 @@ function masquerading({ family, masqueradeMark }: Network): Rule[] {
   const octets = Array.from({ length: family === 'IPv4' ? 4 : 16 }, (_, octet) => octet)
   return [
     // Cleared, so that the packet is not taken for ours if it comes through another hook (§4.3).
-    [
-      { kind: 'mark-set', mark: masqueradeMark },
-      { kind: 'clear-mark', mark: masqueradeMark },
-      { kind: 'masquerade' },
-    ],
+    [{ kind: 'mark-set', mark: masqueradeMark }, { kind: 'clear-mark', mark: masqueradeMark }, { kind: 'masquerade' }],
     // nft before 1.1.2 and kernels before 6.13 cannot compare two fields of a packet; octet by octet they can look the
     // pair up. From the last octet on: the first look-up fails unless the addresses are near each other.
     [

@@ -1,6 +1,7 @@
 // The strict iptables behind the interface by which programs are started: both families, both variants.
-import type { Exec, ExecOptions, ExecResult } from '../../../src/kernel/exec.ts'
+import type { ExecOptions, ExecResult } from '../../../src/kernel/exec.ts'
 import type { Family } from '../../../src/net/ip.ts'
+import type { StrictMachine } from '../../conformance/conformance.ts'
 import { StrictIptables, type ToolResult } from './strict-iptables.ts'
 import type { Variant } from './tables.ts'
 
@@ -19,10 +20,10 @@ export interface Call {
 }
 
 /** A machine with nothing but iptables on it. Every other command is not found. */
-export class StrictExec implements Exec {
+export class StrictExec implements StrictMachine {
   readonly calls: Call[] = []
   readonly #machines = new Map<string, StrictIptables>()
-  readonly #alternative: Variant | undefined
+  #alternative: Variant | undefined
 
   constructor({ variants = ['nft', 'legacy'], alternative }: StrictExecOptions = {}) {
     for (const family of ['IPv4', 'IPv6'] as const) {
@@ -37,6 +38,25 @@ export class StrictExec implements Exec {
     const found = this.#machines.get(`${family} ${variant}`)
     if (found === undefined) throw new Error(`iptables of the variant ${variant} is not installed here`)
     return found
+  }
+
+  /** Restores so far, failed ones included. */
+  writes(): number {
+    return [...this.#machines.values()].reduce((sum, { counts }) => sum + counts.restores, 0)
+  }
+
+  onCommit(listener: ((family: Family, frozen: StrictExec) => void) | undefined): void {
+    for (const machine of this.#machines.values()) {
+      machine.onCommit(listener && (() => listener(machine.family, this.frozen())))
+    }
+  }
+
+  /** The same machine as it is now: later writes to either do not show in the other. */
+  frozen(): StrictExec {
+    const copy = new StrictExec({ variants: [] })
+    copy.#alternative = this.#alternative
+    for (const [name, machine] of this.#machines) copy.#machines.set(name, machine.copy())
+    return copy
   }
 
   /** Answers a turn later, as a program would. */

@@ -78,6 +78,13 @@ export class StrictIptables {
     this.#committed = listener
   }
 
+  /** The same tables in another kernel. Costs next to nothing: tables are never changed in place. */
+  copy(): StrictIptables {
+    const copy = new StrictIptables({ family: this.family, variant: this.variant, sets: this.#sets })
+    for (const [name, table] of this.#tables) copy.#tables.set(name, table)
+    return copy
+  }
+
   /** As `iptables-restore` does it; `program` is the name it was called by. */
   restore(
     text: string,

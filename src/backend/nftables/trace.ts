@@ -1,0 +1,63 @@
+// What becomes of the first packet of a flow: a walk over the rules, splitting where chance decides.
+import { cidrContains, type IP } from '../../net/ip.ts'
+import type { Packet } from '../../net/packet.ts'
+import type { Network } from '../../policy/network.ts'
+import type { Outcome, Program, TracedEndpoint } from '../backend.ts'
+import { chains } from './names.ts'
+import { loopback } from './skeleton.ts'
+import { type State, Walker } from './walk.ts'
+
+/**
+ * Walks a program with a packet (`design.md` §2): one from an address of the host enters at OUTPUT, any other at
+ * PREROUTING. Affinity is that of a client never seen before. Throws an Error if a rule on the way is not understood.
+ */
+export function trace(program: Program, packet: Packet, network: Network): Outcome {
+  const lo = loopback(network.family)
+  const isHost = (ip: IP) => cidrContains(lo, ip) || network.nodeAddresses.includes(ip)
+  const fromHost = isHost(packet.src)
+  const walker = new Walker(program, packet, network.family, isHost)
+
+  const ways = walker.baseChain(fromHost ? chains.output : chains.prerouting, {
+    weight: 1,
+    mark: 0,
+    masqueraded: false,
+  })
+  const outcomes = ways.flatMap(way => {
+    if (way.end === 'drop' || way.end === 'reject') return [way]
+    // A packet that others send to the host itself does not pass POSTROUTING.
+    if (!fromHost && isHost(way.endpoint?.address ?? packet.dst)) return [way]
+    const { end: _ended, ...onward } = way
+    return walker.baseChain(chains.postrouting, onward)
+  })
+  return summarize(outcomes, walker)
+}
+
+function summarize(ways: readonly State[], walker: Walker): Outcome {
+  const byAddress = new Map<string, TracedEndpoint>()
+  const verdicts = new Set<Outcome['verdict']>()
+  for (const way of ways) {
+    if (way.weight <= 0) continue
+    if (way.end === 'drop' || way.end === 'reject') verdicts.add(way.end)
+    else if (way.endpoint === undefined) verdicts.add('none')
+    else {
+      verdicts.add('dnat')
+      const address = way.endpoint.text
+      const before = byAddress.get(address)
+      byAddress.set(address, {
+        address,
+        probability: (before?.probability ?? 0) + way.weight,
+        masquerade: (before?.masquerade ?? false) || way.masqueraded,
+      })
+    }
+  }
+  // Several verdicts by chance are not something we compile; the worst is shown rather than hidden.
+  const verdict = (['drop', 'reject', 'none', 'dnat'] as const).find(name => verdicts.has(name)) ?? 'none'
+  const endpoints = [...byAddress.values()].sort((a, b) => (a.address < b.address ? -1 : 1))
+  return {
+    verdict,
+    endpoints: endpoints.map(endpoint => ({ ...endpoint, probability: Number(endpoint.probability.toFixed(6)) })),
+    masquerade: endpoints.some(endpoint => endpoint.masquerade),
+    servicePort: walker.servicePort,
+    path: walker.path,
+  }
+}

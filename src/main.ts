@@ -1,5 +1,5 @@
 // The program: arguments → configuration → the subcommand → exit status. The only file that reads process.argv.
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync, writeSync } from 'node:fs'
 import { cleanup } from './commands/cleanup.ts'
 import { compile } from './commands/compile.ts'
 import type { CommandContext } from './commands/context.ts'
@@ -52,7 +52,16 @@ function subcommand({ command }: CommandLine, context: CommandContext): Promise<
 
 function say(text: string): number {
   // Synchronously: a pipe that is read slowly must not lose its end when the process exits.
-  writeFileSync(1, text)
+  const bytes = Buffer.from(text)
+  for (let at = 0; at < bytes.length; ) {
+    try {
+      at += writeSync(1, bytes, at)
+    } catch (error) {
+      // Whoever started us may have made the pipe non-blocking, and it is full.
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2)
+    }
+  }
   return 0
 }
 

@@ -52,7 +52,8 @@ unpack_kernel() {
   offset=$(od -An -tu4 -j 584 -N 4 "$1")
   length=$(od -An -tu4 -j 588 -N 4 "$1")
   # After the payload come four bytes with its unpacked size.
-  tail -c +$(((setup + 1) * 512 + offset + 1)) "$1" | head -c $((length - 4)) | xz -dc >"$2"
+  dd if="$1" bs=1M iflag=skip_bytes,count_bytes skip=$(((setup + 1) * 512 + offset)) count=$((length - 4)) status=none |
+    xz -dc >"$2"
 }
 
 download_kernel() {
@@ -85,7 +86,7 @@ make_image() {
   unpack_kernel "unpacked/boot/vmlinuz-$release" image/vmlinux || return 1
   depmod -b image/modules "$release" || return 1
   printf '%s\n' "$release" >image/release
-  dpkg-deb -f linux-image-*.deb Version | tr -c 'A-Za-z0-9.+~\n' _ >version
+  dpkg-deb -f linux-image-*.deb Version | tr -c 'A-Za-z0-9.+~\n-' _ >version
   image_contents image >image/contents
 }
 

@@ -44,11 +44,17 @@ export async function loadOnce(context: CommandContext, store: Store): Promise<v
   const { commandLine, signal } = context
   const paths = commandLine.options.manifests ?? []
   if (paths.length > 0) {
-    const report = ({ object, field, message }: Problem): void => {
+    const problems: Problem[] = []
+    const source = createManifestSource({
+      paths,
+      nodeName: nodeNameOf(context),
+      report: problem => problems.push(problem),
+    })
+    // A file that cannot be read is the error itself; objects that cannot be used are worth a line each.
+    for (const event of await source.readOnce()) store.apply(event)
+    for (const { object, field, message } of problems) {
       context.log.warn({ object, field, problem: message }, 'problem in an object')
     }
-    const source = createManifestSource({ paths, nodeName: nodeNameOf(context), report })
-    for (const event of await source.readOnce()) store.apply(event)
     return
   }
   const { source, close } = openSource(context)

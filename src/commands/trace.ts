@@ -35,7 +35,8 @@ function packetsOf({ commandLine }: CommandContext): { packets: Packet[]; isList
     if (src === undefined || dst === undefined || port === undefined) {
       throw new UsageError(['trace needs --src, --dst and --port, or --packets'])
     }
-    return { packets: [checked({ src, dst, port, protocol }, '--src and --dst')], isList: false }
+    if (familyOf(src) !== familyOf(dst)) throw new UsageError(['--src and --dst are of different address families'])
+    return { packets: [{ src, dst, port, protocol }], isList: false }
   }
   const name = file === '-' ? 'standard input' : file
   let document: unknown

@@ -63,14 +63,16 @@ function builder(port: ServicePort, network: Network) {
     chooseEndpoint(port, network, endpoints, kind, addChain)
 
   const entry = (table: Table, frontend: Frontend, target: string): void => {
-    const match = portMatch(port.protocol, frontend.port)
-    const tail = `${match} ${comment(port.name)} ${target}`
+    const rule = [portMatch(port.protocol, frontend.port), comment(port.name), target]
     if (frontend.address === 'node-ports') {
       const path = entryPath('', port.protocol, frontend.port)
-      objects.push({ key: entryKey(table, trees.nodePort, path), value: tail })
+      objects.push({ key: entryKey(table, trees.nodePort, path), value: rule.join(' ') })
     } else {
       const path = entryPath(ipToHex(frontend.address), port.protocol, frontend.port)
-      objects.push({ key: entryKey(table, trees.address, path), value: `${destination(frontend.address)} ${tail}` })
+      objects.push({
+        key: entryKey(table, trees.address, path),
+        value: [destination(frontend.address), ...rule].join(' '),
+      })
     }
   }
 

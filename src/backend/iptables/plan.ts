@@ -158,7 +158,7 @@ function section(
   for (const change of jumps) {
     if (change.parsed.kind !== 'jump') continue
     keys.push(change.key)
-    // The new jump first: no packet passes between the two, and `-D` by specification takes the first that is equal.
+    // One commit: no packet passes between the two. `-D` goes by specification, so the new rule must not be there yet.
     if (change.to !== undefined) jumpsAdded.push(`-I ${change.parsed.from} 1 ${change.to}`)
     for (const line of linesOf(change.from)) jumpsRemoved.push(`-D ${change.parsed.from} ${line}`)
   }

@@ -56,12 +56,15 @@ export async function detectTools(exec: Exec, family: Family): Promise<Tools> {
     )
   }
   if (nft === undefined || legacy === undefined) return (nft ?? legacy) as Tools
-  const candidates = (await holdsLegacyTables(exec, family)) ? [nft, legacy] : [nft]
-  for (const tools of candidates) {
-    const mangle = await exec.run(tools.save, ['-t', 'mangle'])
-    if (/^:(?:KUBE-IPTABLES-HINT|KUBE-KUBELET-CANARY) /m.test(mangle.stdout)) return tools
-  }
-  if (candidates.length === 1) return nft
+  const hint = /^:(?:KUBE-IPTABLES-HINT|KUBE-KUBELET-CANARY) /m
+  const nftMangle = await exec.run(nft.save, ['-t', 'mangle'])
+  const nftWorks = nftMangle.exitCode === 0
+  if (nftWorks && hint.test(nftMangle.stdout)) return nft
+  if (nftWorks && !(await holdsLegacyTables(exec, family))) return nft
+  const legacyMangle = await exec.run(legacy.save, ['-t', 'mangle'])
+  // There are legacy tables and they cannot be read, for want of CAP_NET_RAW for instance: guessing could mix variants.
+  if (legacyMangle.exitCode !== 0) throw failure(legacy.save, legacyMangle)
+  if (!nftWorks || hint.test(legacyMangle.stdout)) return legacy
   const rules = async (tools: Tools) => (await exec.run(tools.save, [])).stdout.match(/^-A /gm)?.length ?? 0
   return (await rules(legacy)) > (await rules(nft)) ? legacy : nft
 }

@@ -15,6 +15,11 @@ import { chainKey, hashName, parseKey, type Table } from './names.ts'
  */
 const leafSize = 32
 const inlineSize = 4
+/**
+ * nf_tables takes at most 15 jumps in a row below a base chain, gotos included (NFT_JUMP_STACK_SIZE); a Service's own
+ * chains need up to seven. Addresses can be chosen so that a tree would be deeper: from here on a chain lists all it has.
+ */
+const maxDepth = 6
 
 const protocolDigits: Readonly<Record<string, string>> = { TCP: '1', UDP: '2', SCTP: '3' }
 const protocolOfDigit: Readonly<Record<string, string>> = { '1': 'tcp', '2': 'udp', '3': 'sctp' }
@@ -25,6 +30,8 @@ export const entryPath = (addressHex: string, protocol: string, port: number): s
 
 interface Node {
   readonly value: string
+  /** 0 for the root. */
+  readonly depth: number
   /** Prefixes of the chains this one goes to. */
   readonly children: readonly string[]
 }
@@ -65,7 +72,7 @@ class Tree {
     this.#updatePaths(changed)
 
     const rebuilt = new Map<string, Node>()
-    this.#build('', 0, this.#paths.length, changed, 0, changed.length, rebuilt)
+    this.#build('', 0, 0, this.#paths.length, changed, 0, changed.length, rebuilt)
     yield* this.#replaceNodes(rebuilt)
   }
 
@@ -108,10 +115,11 @@ class Tree {
 
   /**
    * Builds the chain of `prefix`, which holds the paths [from, to), and below it the chains whose entries changed (the
-   * sorted changes [changeFrom, changeTo)) or that did not exist. Every other chain below is as it was.
+   * sorted changes [changeFrom, changeTo)), or that did not exist at this depth. Every other chain below is as it was.
    */
   #build(
     prefix: string,
+    depth: number,
     from: number,
     to: number,
     changed: readonly string[],
@@ -124,7 +132,7 @@ class Tree {
     const list = (start: number, end: number) => {
       for (let i = start; i < end; i++) lines.push(this.#rules.get(this.#paths[i] ?? '') ?? '')
     }
-    if (to - from <= leafSize) {
+    if (to - from <= leafSize || depth === maxDepth) {
       list(from, to)
     } else {
       const split = commonPrefix(this.#paths[from] ?? '', this.#paths[to - 1] ?? '')
@@ -139,12 +147,14 @@ class Tree {
           children.push(child)
           const first = lowerBound(changed, child, changeFrom, changeTo)
           const last = lowerBound(changed, `${child}g`, first, changeTo)
-          if (last > first || !this.#nodes.has(child)) this.#build(child, start, end, changed, first, last, rebuilt)
+          if (last > first || this.#nodes.get(child)?.depth !== depth + 1) {
+            this.#build(child, depth + 1, start, end, changed, first, last, rebuilt)
+          }
         }
         start = end
       }
     }
-    rebuilt.set(prefix, { value: lines.join('\n'), children })
+    rebuilt.set(prefix, { value: lines.join('\n'), depth, children })
   }
 
   /** The match for all paths below a prefix. */

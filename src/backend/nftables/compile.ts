@@ -66,13 +66,11 @@ const entry = (port: ServicePort, { address, port: number }: Frontend, data: Ver
 
 function* elements(port: ServicePort, frontend: Frontend, endpoints: readonly Endpoint[]): Iterable<NftObject> {
   yield entry(port, frontend, { kind: 'goto', chain: pickChain(endpoints.length) })
-  for (const [index, endpoint] of endpoints.entries()) {
-    yield {
-      kind: 'element',
-      container: containers.endpoints,
-      key: [frontend.address, port.protocol.toLowerCase(), frontend.port, index],
-      data: [endpoint.address, endpoint.port],
-    }
+  yield {
+    kind: 'indexed',
+    container: containers.endpoints,
+    key: [frontend.address, port.protocol.toLowerCase(), frontend.port],
+    data: endpoints.map(endpoint => [endpoint.address, endpoint.port]),
   }
 }
 

@@ -1,7 +1,7 @@
 // Reading what `nft -n list table` prints, back into objects with our own spelling: the inverse of `plan.ts`.
 import type { Family } from '../../net/ip.ts'
 import type { KernelObject } from '../backend.ts'
-import { chainKey, elementKey } from './names.ts'
+import { chainKey, containers, elementKey, indexedKey } from './names.ts'
 import { parseRule, protocolOf } from './parse.ts'
 import { ruleText } from './render.ts'
 
@@ -71,11 +71,42 @@ function* containerOf(kind: 'set' | 'map', name: string, lines: Lines): Iterable
   yield { key: `${kind} ${name}`, value: declaration.join(' ') }
   // The kernel's own entries come and go by themselves.
   if (elements === undefined || declaration.some(part => part.startsWith('flags ') && part.includes('dynamic'))) return
-  for (const text of elements
+  const all = elements
     .join(' ')
     .replace(/\}\s*$/, '')
-    .split(','))
-    yield elementOf(name, text.trim())
+    .split(',')
+    .map(text => elementOf(name, text.trim()))
+  if (declaration.some(part => part.includes('numgen'))) yield* indexedOf(name, all)
+  else for (const { key, data } of all) yield { key: elementKey(name, key), value: data }
+}
+
+interface ListedElement {
+  readonly key: string
+  /** What follows the key. */
+  readonly data: string
+}
+
+/** No set of ours has as many elements; a greater index was made by somebody else. */
+const greatestIndex = 1_000
+
+/** Elements whose keys end in an index, put together. */
+function* indexedOf(container: string, elements: readonly ListedElement[]): Iterable<KernelObject> {
+  const byKey = new Map<string, string[]>()
+  for (const { key, data } of elements) {
+    const end = key.lastIndexOf(' . ')
+    const base = key.slice(0, end)
+    const index = Number(key.slice(end + 3))
+    if (!(index <= greatestIndex)) {
+      yield { key: elementKey(container, key), value: data }
+      continue
+    }
+    const list = byKey.get(base) ?? []
+    byKey.set(base, list)
+    list[index] = data.replace(/^: /, '')
+  }
+  for (const [base, list] of byKey) {
+    yield { key: indexedKey(container, base), value: Array.from(list, data => data ?? '').join('\n') }
+  }
 }
 
 function declarationPart(line: string): string {
@@ -91,16 +122,15 @@ function secondsOf(text: string): number {
   return seconds
 }
 
-function elementOf(container: string, text: string): KernelObject {
+function elementOf(container: string, text: string): ListedElement {
   const end = text.search(/ comment | : /)
   const key = end < 0 ? text : text.slice(0, end)
-  return { key: elementKey(container, protocolNames(key)), value: end < 0 ? '' : text.slice(end + 1) }
+  return { key: container === containers.octets ? key : protocolNames(key), data: end < 0 ? '' : text.slice(end + 1) }
 }
 
 /** Protocols are listed as numbers where that is asked for, or where the names are not known. */
 function protocolNames(key: string): string {
   const parts = key.split(' . ')
-  // `octets` has no protocol: its parts are hexadecimal.
   return parts.length < 2
     ? key
     : parts.map((part, i) => (i <= 1 ? (protocolOf(part)?.toLowerCase() ?? part) : part)).join(' . ')

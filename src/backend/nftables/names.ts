@@ -65,11 +65,13 @@ export const chainKey = (name: string): string => `chain ${name}`
 export const setKey = (name: string): string => `set ${name}`
 export const mapKey = (name: string): string => `map ${name}`
 export const elementKey = (container: string, key: string): string => `element ${container} ${key}`
+/** Of elements that differ in an index; its value has one element a line, in the order of the index. */
+export const indexedKey = (container: string, key: string): string => `indexed ${container} ${key}`
 
 /** What a key stands for. */
 export type ParsedKey =
   | { readonly kind: 'chain' | 'set' | 'map'; readonly name: string }
-  | { readonly kind: 'element'; readonly container: string; readonly key: string }
+  | { readonly kind: 'element' | 'indexed'; readonly container: string; readonly key: string }
 
 /** Takes a key apart. Keys are made here only, so a malformed one is a programming error and throws. */
 export function parseKey(key: string): ParsedKey {
@@ -81,7 +83,8 @@ export function parseKey(key: string): ParsedKey {
     case 'set':
     case 'map':
       return { kind, name: rest }
-    case 'element': {
+    case 'element':
+    case 'indexed': {
       const end = rest.indexOf(' ')
       return { kind, container: rest.slice(0, end), key: rest.slice(end + 1) }
     }

@@ -91,4 +91,17 @@ export interface Element {
   readonly comment?: string
 }
 
-export type NftObject = Chain | SetObject | MapObject | Element
+/**
+ * Elements of one map whose keys differ only in their last part, an index that counts from 0. One object, because they
+ * belong together and there are many: each of 10,000 Services has some.
+ */
+export interface IndexedElements {
+  readonly kind: 'indexed'
+  readonly container: string
+  /** Without the index. */
+  readonly key: readonly (string | number)[]
+  /** By index. */
+  readonly data: readonly (readonly (string | number)[])[]
+}
+
+export type NftObject = Chain | SetObject | MapObject | Element | IndexedElements

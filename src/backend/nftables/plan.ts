@@ -44,6 +44,8 @@ export function plan(delta: Delta, program: Program, family: Family): Transactio
 /** True for a step that only deletes what nothing leads to any more. If it cannot be done now, it can be done later. */
 export const isSweep = (step: Step): boolean => step.text.startsWith('delete ')
 
+const isElement = ({ kind }: ParsedKey): boolean => kind === 'element' || kind === 'indexed'
+
 interface Script {
   readonly lines: readonly string[]
   readonly keys: readonly string[]
@@ -69,7 +71,7 @@ function ordered(changes: readonly Change[], family: Family): Script[] {
   const isNewChain = ({ parsed, from, to }: Change): boolean =>
     parsed.kind === 'chain' && from === undefined && hookOf(to ?? '') === undefined
   const fresh = changes.filter(isNewChain)
-  const gone = changes.filter(({ parsed, to }) => parsed.kind !== 'element' && to === undefined)
+  const gone = changes.filter(({ parsed, to }) => !isElement(parsed) && to === undefined)
   const scripts: Script[] = []
   if (fresh.length > chunk) {
     // Nothing leads to a new chain before the last script.
@@ -141,6 +143,17 @@ function mainScript(changes: readonly Change[], table: string): Script {
         if (goneContainers.has(parsed.container)) break
         if (from !== undefined) deleted.push(parsed.container, parsed.key)
         if (to !== undefined) added.push(parsed.container, to === '' ? parsed.key : `${parsed.key} ${to}`)
+        break
+      case 'indexed': {
+        if (goneContainers.has(parsed.container)) break
+        const [before, after] = [indexed(from), indexed(to)]
+        for (const [index, data] of before.entries()) {
+          if (data !== '' && data !== after[index]) deleted.push(parsed.container, `${parsed.key} . ${index}`)
+        }
+        for (const [index, data] of after.entries()) {
+          if (data !== '' && data !== before[index]) added.push(parsed.container, `${parsed.key} . ${index} : ${data}`)
+        }
+      }
     }
   }
   return {
@@ -148,6 +161,9 @@ function mainScript(changes: readonly Change[], table: string): Script {
     keys: changes.map(({ key }) => key),
   }
 }
+
+/** The elements of an indexed object; a gap is empty. */
+const indexed = (value: string | undefined): readonly string[] => (value === undefined ? [] : value.split('\n'))
 
 /** Element commands: one for each element where there are few, so that an error names it. */
 class Groups {
@@ -177,9 +193,7 @@ class Groups {
 
 /** Emptied before, so nothing holds anything and the order does not matter. */
 const sweep = (gone: readonly Change[], table: string): Script => ({
-  lines: gone.flatMap(({ parsed }) =>
-    parsed.kind === 'element' ? [] : [`delete ${parsed.kind} ${table} ${parsed.name}`],
-  ),
+  lines: gone.flatMap(({ parsed }) => (isElement(parsed) ? [] : [`delete ${parsed.kind} ${table} ${parsed.name}`])),
   keys: gone.map(({ key }) => key),
 })
 

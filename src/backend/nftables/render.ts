@@ -1,7 +1,7 @@
 // Objects as nft's own language writes them. The text of an object is what the kernel's state is compared by.
 import type { Family } from '../../net/ip.ts'
 import type { KernelObject } from '../backend.ts'
-import { chainKey, elementKey, familyWord, mapKey, setKey } from './names.ts'
+import { chainKey, elementKey, familyWord, indexedKey, mapKey, setKey } from './names.ts'
 import type {
   Chain,
   Element,
@@ -28,6 +28,10 @@ export function kernelObject(object: NftObject, family: Family): KernelObject {
       return { key: mapKey(object.name), value: mapText(object, family) }
     case 'element':
       return { key: elementKey(object.container, object.key.join(' . ')), value: elementText(object) }
+    case 'indexed': {
+      const value = object.data.map(parts => parts.join(' . ')).join('\n')
+      return { key: indexedKey(object.container, object.key.join(' . ')), value }
+    }
   }
 }
 

@@ -2,7 +2,7 @@
 import { type Family, formatAddressPort, type IP, ipToHex } from '../../net/ip.ts'
 import type { Packet } from '../../net/packet.ts'
 import type { Program, TracedRule } from '../backend.ts'
-import { chainKey, elementKey, tableOf } from './names.ts'
+import { chainKey, elementKey, indexedKey, tableOf } from './names.ts'
 import type { Field, Rule, Statement, Verdict } from './objects.ts'
 import { parseRule, parseVerdict } from './parse.ts'
 import { rulesOf } from './plan.ts'
@@ -200,12 +200,13 @@ export class Walker {
     const left: State[] = []
     const share = { ...state, weight: state.weight / of }
     const base = this.#key(['daddr', 'protocol', 'port'], state)
-    for (let index = 0; index < of; index++) {
-      const element = this.#program.get(elementKey(map, `${base} . ${index}`))
-      if (element === undefined) continue
+    const elements = this.#program.get(indexedKey(map, base))?.split('\n') ?? []
+    for (const [index, element] of elements.slice(0, of).entries()) {
+      // A gap: the kernel lacks an element.
+      if (element === '') continue
       if (left.length === 0) this.#note(chain, rule.text)
-      this.#note(map, `${base} . ${index} ${element}`)
-      const [address = '', port = ''] = dataOf(element).split(' . ')
+      this.#note(map, `${base} . ${index} : ${element}`)
+      const [address = '', port = ''] = element.split(' . ')
       left.push(translated(share, address as IP, Number(port)))
     }
     const missing = of - left.length

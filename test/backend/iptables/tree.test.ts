@@ -128,6 +128,49 @@ describe.each([
     }
   })
 
+  it('stays shallow for addresses chosen to make it deep, and equal to one built at once', () => {
+    // At every digit some addresses branch off, and more than a leaf holds go on.
+    const entries: Entry[] = []
+    for (let level = 0; level < digits; level++) {
+      for (let i = 1; i <= 6; i++) {
+        const address =
+          'a'.repeat(level) +
+          '1' +
+          i
+            .toString(16)
+            .padEnd(digits - level - 1, '0')
+            .slice(0, digits - level - 1)
+        if (address.length === digits) entries.push({ address, protocol: 'TCP', port: 80 + i })
+      }
+    }
+    for (let i = 0; i < 60; i++) entries.push({ address: 'a'.repeat(digits), protocol: 'TCP', port: 1000 + i })
+    const layout = treeLayout(digits, roots)
+    const held = new Map<string, string>()
+    const add = (some: readonly Entry[]) => {
+      for (const entry of some) layout.set({ key: key(entry), value: rule(entry, '10.0.0.1:1') })
+      apply(held, layout)
+    }
+    // The top last: what is below moves deeper without any entry of its own changing.
+    for (const entry of [...entries].reverse()) add([entry])
+    const fresh = treeLayout(digits, roots)
+    for (const entry of entries) fresh.set({ key: key(entry), value: rule(entry, '10.0.0.1:1') })
+    const expected = new Map<string, string>()
+    apply(expected, fresh)
+    expect(Object.fromEntries(held)).toEqual(Object.fromEntries(expected))
+    const depthOf = (chain: string): number => {
+      const below = [...(held.get(`nat/${chain}`) ?? '').matchAll(/-g (PENSTOCK-ADDR-\S+)/g)]
+      return below.length === 0 ? 0 : 1 + Math.max(...below.map(([, child = '']) => depthOf(child)))
+    }
+    expect(depthOf(trees.address)).toBe(6)
+    for (const entry of entries.slice(0, 12)) layout.delete(key(entry))
+    apply(held, layout)
+    const shrunk = treeLayout(digits, roots)
+    for (const entry of entries.slice(12)) shrunk.set({ key: key(entry), value: rule(entry, '10.0.0.1:1') })
+    const left = new Map<string, string>()
+    apply(left, shrunk)
+    expect(Object.fromEntries(held)).toEqual(Object.fromEntries(left))
+  })
+
   it('rewrites only the chains on the path of one new entry', () => {
     const layout = treeLayout(digits, roots)
     const at = (i: number): Entry => ({

@@ -80,7 +80,11 @@ describe('a failed program', () => {
 
   it.each([
     [4, 'Another app is currently holding the xtables lock. Stopped waiting after 5s.', 'transient'],
-    [4, 'iptables-nft-restore: line 7: RULE_APPEND failed (Invalid argument): rule in chain X', 'refused'],
+    [
+      4,
+      'iptables-nft-restore v1.8.9 (nf_tables): \nline 7: RULE_APPEND failed (Invalid argument): rule in chain X',
+      'refused',
+    ],
     [1, 'iptables-restore: line 20 failed', 'refused'],
     [1, "iptables-restore v1.8.9 (legacy): can't initialize iptables table `nat': Permission denied", 'denied'],
     [3, "iptables-restore: can't initialize iptables table `nat': Table does not exist", 'unsupported'],

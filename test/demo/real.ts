@@ -37,7 +37,7 @@ export const kubeconfig = join(directory, 'kubeconfig')
 export const logOf = (name: NodeName): string => join(directory, `${name}.log`)
 
 const root = join(import.meta.dirname, '../..')
-const requestTimeoutMs = 1500
+const requestTimeoutMs = 3000
 const patienceMs = 5000
 
 const senderNamespace: Record<Sender, string> = {

@@ -3,7 +3,7 @@ import type { Network } from '../../policy/network.ts'
 import type { Endpoint, EndpointChoice, Frontend, ServicePort } from '../../policy/service-port.ts'
 import type { KernelObject } from '../backend.ts'
 import { type Choose, chooser } from './choose.ts'
-import { chains, containers, pickChain, servicePortId } from './names.ts'
+import { chains, containers, pickChains, servicePortId } from './names.ts'
 import type { NftObject, Rule, Statement, Verdict } from './objects.ts'
 import { isEverything, mergeCIDRs } from './ranges.ts'
 import { kernelObject } from './render.ts'
@@ -29,9 +29,12 @@ function objects(port: ServicePort, network: Network): readonly NftObject[] {
     if (frontend.kind === 'ClusterIP') {
       out.push({ kind: 'element', container: containers.clusterIPs, key: [frontend.address] })
     }
-    if (port.internal.kind !== 'endpoints') out.push(entry(port, frontend, refusal(port.internal)))
-    else if (isPlain(port, port.internal.endpoints)) out.push(...elements(port, frontend, port.internal.endpoints))
-    else {
+    if (port.internal.kind !== 'endpoints') {
+      out.push(entry(port, frontend, refusal(port.internal)))
+    } else if (isPlain(port, port.internal.endpoints)) {
+      out.push(elements(port, frontend, port.internal.endpoints))
+      out.push(entry(port, frontend, { kind: 'goto', chain: pickChains.pick(port.internal.endpoints.length) }))
+    } else {
       internalChain ??= addChain(out, `service/${id}`, choose(port.internal.endpoints, 'service'))
       out.push(entry(port, frontend, { kind: 'goto', chain: internalChain }))
     }
@@ -40,7 +43,10 @@ function objects(port: ServicePort, network: Network): readonly NftObject[] {
     const target = externalTarget(port, network, id, out, choose, internalChain)
     const firewalls = new Map<string, Verdict>()
     for (const frontend of external) {
-      out.push(entry(port, frontend, withRanges(frontend, id, out, target, firewalls)))
+      if (port.external.kind === 'endpoints' && isPlainOutside(port)) {
+        out.push(elements(port, frontend, port.external.endpoints))
+      }
+      out.push(entry(port, frontend, withRanges(frontend, id, out, target(frontend), firewalls)))
     }
   }
   return out
@@ -64,20 +70,22 @@ const entry = (port: ServicePort, { address, port: number }: Frontend, data: Ver
     : { kind: 'element', container: containers.services, key: [address, protocol, number], data, comment }
 }
 
-function* elements(port: ServicePort, frontend: Frontend, endpoints: readonly Endpoint[]): Iterable<NftObject> {
-  yield entry(port, frontend, { kind: 'goto', chain: pickChain(endpoints.length) })
-  yield {
-    kind: 'indexed',
-    container: containers.endpoints,
-    key: [frontend.address, port.protocol.toLowerCase(), frontend.port],
-    data: endpoints.map(endpoint => [endpoint.address, endpoint.port]),
-  }
+const elements = (port: ServicePort, frontend: Frontend, endpoints: readonly Endpoint[]): NftObject => {
+  const protocol = port.protocol.toLowerCase()
+  const data = endpoints.map(endpoint => [endpoint.address, endpoint.port])
+  return frontend.address === 'node-ports'
+    ? { kind: 'indexed', container: containers.nodePortEndpoints, key: [protocol, frontend.port], data }
+    : { kind: 'indexed', container: containers.endpoints, key: [frontend.address, protocol, frontend.port], data }
 }
 
 function addChain(out: NftObject[], name: string, rules: readonly Rule[]): string {
   out.push({ kind: 'chain', name, rules })
   return name
 }
+
+/** The same, where everybody from outside and inside goes to the same endpoints and is masqueraded. */
+const isPlainOutside = (port: ServicePort): boolean =>
+  port.externalMasquerade && port.external.kind === 'endpoints' && isPlain(port, port.external.endpoints)
 
 /** Where packets to external frontends go that no source range stops. */
 function externalTarget(
@@ -87,9 +95,16 @@ function externalTarget(
   out: NftObject[],
   choose: Choose,
   internalChain: string | undefined,
-): Verdict {
+): (frontend: Frontend) => Verdict {
   const { external: fromOutside, externalFromNode: fromNode } = port
-  if (fromOutside.kind !== 'endpoints' && fromNode.kind !== 'endpoints') return refusal(fromOutside)
+  if (fromOutside.kind !== 'endpoints' && fromNode.kind !== 'endpoints') return () => refusal(fromOutside)
+  if (fromOutside.kind === 'endpoints' && isPlainOutside(port)) {
+    const count = fromOutside.endpoints.length
+    return ({ address }) => ({
+      kind: 'goto',
+      chain: address === 'node-ports' ? pickChains.nodePort(count) : pickChains.masquerade(count),
+    })
+  }
 
   const reuse = (endpoints: readonly Endpoint[]): string | undefined =>
     port.internal.kind === 'endpoints' && sameEndpoints(port.internal.endpoints, endpoints) ? internalChain : undefined
@@ -109,7 +124,8 @@ function externalTarget(
   } else {
     rules.push([{ kind: 'verdict', verdict: refusal(fromOutside) }])
   }
-  return { kind: 'goto', chain: addChain(out, `external/${id}`, rules) }
+  const chain = addChain(out, `external/${id}`, rules)
+  return () => ({ kind: 'goto', chain })
 }
 
 /** A frontend with source ranges is reached through a chain that drops other sources. Without endpoints all are refused. */
@@ -123,7 +139,7 @@ function withRanges(
   if (frontend.sourceRanges === undefined || target.kind !== 'goto' || target.chain === chains.refused) return target
   const ranges = mergeCIDRs(frontend.sourceRanges)
   if (ranges.some(isEverything)) return target
-  const text = JSON.stringify(ranges)
+  const text = JSON.stringify([target, ranges])
   const known = firewalls.get(text)
   if (known !== undefined) return known
   const drop: Rule = [{ kind: 'verdict', verdict: { kind: 'drop' } }]

@@ -22,8 +22,15 @@ export const chains = {
   refused: 'refused',
 } as const
 
-/** Chains that send a packet to one of `count` endpoints of the map `endpoints`. */
-export const pickChain = (count: number): string => `pick-${count}`
+/** Chains that send a packet to one of `count` endpoints. */
+export const pickChains = {
+  /** Found by address, protocol and port. */
+  pick: (count: number): string => `pick-${count}`,
+  /** The same, and masqueraded. */
+  masquerade: (count: number): string => `masquerade-${count}`,
+  /** Found by protocol and port, and masqueraded. */
+  nodePort: (count: number): string => `node-port-${count}`,
+} as const
 
 /** Sets and maps that are always there. */
 export const containers = {
@@ -33,6 +40,8 @@ export const containers = {
   nodePorts: 'node-ports',
   /** address . protocol . port . index → endpoint. */
   endpoints: 'endpoints',
+  /** protocol . port . index → endpoint. */
+  nodePortEndpoints: 'node-port-endpoints',
   /** Every cluster address that is in use. */
   clusterIPs: 'cluster-ips',
   /** All pairs of one octet with itself: comparing two addresses. */
@@ -70,8 +79,11 @@ export const indexedKey = (container: string, key: string): string => `indexed $
 
 /** What a key stands for. */
 export type ParsedKey =
-  | { readonly kind: 'chain' | 'set' | 'map'; readonly name: string }
-  | { readonly kind: 'element' | 'indexed'; readonly container: string; readonly key: string }
+  | { readonly kind: 'chain'; readonly name: string }
+  | { readonly kind: 'set'; readonly name: string }
+  | { readonly kind: 'map'; readonly name: string }
+  | { readonly kind: 'element'; readonly container: string; readonly key: string }
+  | { readonly kind: 'indexed'; readonly container: string; readonly key: string }
 
 /** Takes a key apart. Keys are made here only, so a malformed one is a programming error and throws. */
 export function parseKey(key: string): ParsedKey {

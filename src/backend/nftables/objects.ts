@@ -41,8 +41,8 @@ export type Statement =
   /** Goes on with the verdict of the element, or with the next rule if there is none. */
   | { readonly kind: 'verdict-map'; readonly fields: readonly Field[]; readonly map: string }
   | { readonly kind: 'dnat'; readonly address: string; readonly port: number }
-  /** DNAT to the element of `daddr . protocol . port . random index below `of``, or the next rule if there is none. */
-  | { readonly kind: 'dnat-map'; readonly of: number; readonly map: string }
+  /** DNAT to the element of these fields and a random index below `of`; the next rule if there is none. */
+  | { readonly kind: 'dnat-map'; readonly fields: readonly Field[]; readonly of: number; readonly map: string }
   | { readonly kind: 'masquerade' }
   /** ICMP or ICMPv6 port unreachable. */
   | { readonly kind: 'reject' }

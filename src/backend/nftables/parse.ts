@@ -158,17 +158,23 @@ function lookUp(cursor: Cursor, fields: readonly Field[]): Statement {
 function furtherFields(cursor: Cursor): Field[] {
   const fields: Field[] = []
   while (cursor.take('.')) {
-    if (cursor.take('meta', 'l4proto')) fields.push('protocol')
-    // Listed under the name of a protocol by versions that guess one.
-    else if (takePort(cursor)) fields.push('port')
-    else if (cursor.take('ip', 'saddr') || cursor.take('ip6', 'saddr')) fields.push('saddr')
-    else if (cursor.take('ip', 'daddr') || cursor.take('ip6', 'daddr')) fields.push('daddr')
+    const field = takeField(cursor)
+    if (field !== undefined) fields.push(field)
+    // A random index is the caller's.
+    else if (cursor.peek() === 'numgen') break
     else cursor.fail()
   }
   return fields
 }
 
-const takePort = (cursor: Cursor): boolean => ['th', 'tcp', 'udp', 'sctp'].some(header => cursor.take(header, 'dport'))
+function takeField(cursor: Cursor): Field | undefined {
+  if (cursor.take('meta', 'l4proto')) return 'protocol'
+  // Listed under the name of a protocol by versions that guess one.
+  if (['th', 'tcp', 'udp', 'sctp'].some(header => cursor.take(header, 'dport'))) return 'port'
+  if (cursor.take('ip', 'saddr') || cursor.take('ip6', 'saddr')) return 'saddr'
+  if (cursor.take('ip', 'daddr') || cursor.take('ip6', 'daddr')) return 'daddr'
+  return undefined
+}
 
 function metaStatement(cursor: Cursor): Statement {
   if (cursor.take('l4proto')) {
@@ -201,13 +207,13 @@ function dnatStatement(cursor: Cursor): Statement {
   } else {
     cursor.expect('to')
   }
-  if (cursor.take('ip', 'daddr') || cursor.take('ip6', 'daddr')) {
-    cursor.expect('.', 'meta', 'l4proto', '.')
-    if (!takePort(cursor)) cursor.fail()
-    cursor.expect('.', 'numgen', 'random', 'mod')
+  const first = takeField(cursor)
+  if (first !== undefined) {
+    const fields = [first, ...furtherFields(cursor)]
+    cursor.expect('numgen', 'random', 'mod')
     const of = cursor.number()
     cursor.expect('map')
-    return { kind: 'dnat-map', of, map: reference(cursor) }
+    return { kind: 'dnat-map', fields, of, map: reference(cursor) }
   }
   const found = /^(?:\[([0-9a-f:.]+)\]|([0-9.]+)):(\d+)$/.exec(cursor.next())
   if (found === null) return cursor.fail()

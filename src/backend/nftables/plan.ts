@@ -2,7 +2,7 @@
 // packet with an endpoint before and after the change an endpoint at each step of it.
 import type { Family } from '../../net/ip.ts'
 import type { Delta, KernelObject, Program, Step, Transaction } from '../backend.ts'
-import { chainKey, type ParsedKey, parseKey, tableOf } from './names.ts'
+import { chainKey, containers, elementKey, indexedKey, type ParsedKey, parseKey, tableOf } from './names.ts'
 
 interface Change {
   readonly key: string
@@ -193,7 +193,9 @@ class Groups {
 
 /** Emptied before, so nothing holds anything and the order does not matter. */
 const sweep = (gone: readonly Change[], table: string): Script => ({
-  lines: gone.flatMap(({ parsed }) => (isElement(parsed) ? [] : [`delete ${parsed.kind} ${table} ${parsed.name}`])),
+  lines: gone.flatMap(({ parsed }) =>
+    parsed.kind === 'element' || parsed.kind === 'indexed' ? [] : [`delete ${parsed.kind} ${table} ${parsed.name}`],
+  ),
   keys: gone.map(({ key }) => key),
 })
 
@@ -223,7 +225,11 @@ export function objectOfLine(line: string): KernelObject['key'] | undefined {
       return `${kind} ${name}`
     case 'element': {
       const body = / \{ (.*) \}$/.exec(line)?.[1] ?? ''
-      return body.includes(', ') ? undefined : `element ${name} ${/^.*?(?= comment | : |$)/.exec(body)?.[0] ?? ''}`
+      if (body.includes(', ')) return undefined
+      const key = /^.*?(?= comment | : |$)/.exec(body)?.[0] ?? ''
+      return name === containers.endpoints || name === containers.nodePortEndpoints
+        ? indexedKey(name, key.slice(0, key.lastIndexOf(' . ')))
+        : elementKey(name, key)
     }
     default:
       return undefined

@@ -97,7 +97,7 @@ function statementText(statement: Statement, family: Family): string {
     case 'dnat':
       return `dnat to ${statement.address.includes(':') ? `[${statement.address}]` : statement.address}:${statement.port}`
     case 'dnat-map':
-      return `dnat ${ip} to ${ip} daddr . meta l4proto . th dport . numgen random mod ${statement.of} map @${statement.map}`
+      return `dnat ${ip} to ${fieldsText(statement.fields, ip)} . numgen random mod ${statement.of} map @${statement.map}`
     case 'masquerade':
       return 'masquerade fully-random'
     case 'reject':

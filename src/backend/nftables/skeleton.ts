@@ -2,7 +2,7 @@
 import { type CIDR, type Family, hostCIDR, type IP, parseCIDR, parseIP } from '../../net/ip.ts'
 import type { LocalDetector, Network } from '../../policy/network.ts'
 import type { KernelObject } from '../backend.ts'
-import { chains, containers, pickChain } from './names.ts'
+import { chains, containers, pickChains } from './names.ts'
 import type { Chain, Field, NftObject, Rule, Statement } from './objects.ts'
 import { mergeCIDRs, rangeOf } from './ranges.ts'
 import { kernelObject } from './render.ts'
@@ -17,8 +17,8 @@ export const loopback = (family: Family): CIDR => {
   return cidr
 }
 
-/** The key of the maps `services` and `endpoints`. */
-export const frontendFields: readonly Field[] = ['daddr', 'protocol', 'port']
+const frontendFields: readonly Field[] = ['daddr', 'protocol', 'port']
+const portFields: readonly Field[] = ['protocol', 'port']
 
 /** A rule that goes to a chain if all of these hold. */
 export const gotoRule = (chain: string, ...matches: readonly Statement[]): Rule => [
@@ -54,6 +54,12 @@ function* objects(network: Network): Iterable<NftObject> {
     key: ['address', 'protocol', 'port', 'index'],
     data: ['address', 'port'],
   }
+  yield {
+    kind: 'map',
+    name: containers.nodePortEndpoints,
+    key: ['protocol', 'port', 'index'],
+    data: ['address', 'port'],
+  }
   yield { kind: 'set', name: containers.clusterIPs, key: ['address'] }
   yield { kind: 'set', name: containers.octets, key: ['octet', 'octet'] }
   for (let octet = 0; octet < 256; octet++) {
@@ -73,7 +79,7 @@ function* objects(network: Network): Iterable<NftObject> {
   }
   yield { kind: 'chain', name: chains.services, rules: dispatch(network) }
   yield { kind: 'chain', name: chains.refused, rules: [[{ kind: 'reject' }]] }
-  for (let count = 1; count <= mostElements; count++) yield pick(count)
+  for (let count = 1; count <= mostElements; count++) yield* pickers(count, network.masqueradeMark)
 }
 
 /** From addresses and ports to what becomes of the packet. */
@@ -97,7 +103,7 @@ function dispatch(network: Network): Rule[] {
     { kind: 'address', side: 'daddr', negated: true, ranges: [rangeOf(loopback(family))] },
     ...admitted,
     { kind: 'local', side: 'daddr', negated: false },
-    { kind: 'verdict-map', fields: ['protocol', 'port'], map: containers.nodePorts },
+    { kind: 'verdict-map', fields: portFields, map: containers.nodePorts },
   ])
 
   // An address that the node has bound itself, such as that of a node-local DNS cache, is left to the node.
@@ -126,10 +132,19 @@ function masquerading({ family, masqueradeMark }: Network): Rule[] {
   ]
 }
 
-function pick(count: number): Chain {
-  const rules: Rule[] = [[{ kind: 'dnat-map', of: count, map: containers.endpoints }]]
+/** Chains for a number of endpoints that are map elements. */
+function* pickers(count: number, mark: number): Iterable<Chain> {
+  const setMark: Rule = [{ kind: 'set-mark', mark }]
+  yield { kind: 'chain', name: pickChains.pick(count), rules: pick(count, frontendFields, containers.endpoints) }
+  yield { kind: 'chain', name: pickChains.masquerade(count), rules: [setMark, gotoRule(pickChains.pick(count))] }
+  const byPort = pick(count, portFields, containers.nodePortEndpoints)
+  yield { kind: 'chain', name: pickChains.nodePort(count), rules: [setMark, ...byPort] }
+}
+
+function pick(count: number, fields: readonly Field[], map: string): Rule[] {
+  const rules: Rule[] = [[{ kind: 'dnat-map', fields, of: count, map }]]
   // A packet on its way while a transaction takes effect may have met the former count: the first endpoint is always there.
-  if (count > 1) rules.push([{ kind: 'dnat-map', of: 1, map: containers.endpoints }])
+  if (count > 1) rules.push([{ kind: 'dnat-map', fields, of: 1, map }])
   rules.push([{ kind: 'verdict', verdict: { kind: 'drop' } }])
-  return { kind: 'chain', name: pickChain(count), rules }
+  return rules
 }

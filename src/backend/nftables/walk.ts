@@ -196,10 +196,15 @@ export class Walker {
   }
 
   /** Each index leads to its element; what finds none goes on to the next rule. */
-  #dnatMap(chain: string, rule: ParsedRule, { of, map }: Statement & { kind: 'dnat-map' }, state: State): Applied {
+  #dnatMap(
+    chain: string,
+    rule: ParsedRule,
+    { fields, of, map }: Statement & { kind: 'dnat-map' },
+    state: State,
+  ): Applied {
     const left: State[] = []
     const share = { ...state, weight: state.weight / of }
-    const base = this.#key(['daddr', 'protocol', 'port'], state)
+    const base = this.#key(fields, state)
     const elements = this.#program.get(indexedKey(map, base))?.split('\n') ?? []
     for (const [index, element] of elements.slice(0, of).entries()) {
       // A gap: the kernel lacks an element.

@@ -57,8 +57,11 @@ function say(text: string): number {
     try {
       at += writeSync(1, bytes, at)
     } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      // The reader has seen enough, as `head` does.
+      if (code === 'EPIPE') return 0
       // Whoever started us may have made the pipe non-blocking, and it is full.
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
+      if (code !== 'EAGAIN') throw error
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2)
     }
   }

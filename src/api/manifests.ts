@@ -19,6 +19,8 @@ export interface ManifestSourceOptions {
   readonly report: Report
   /** Reads standard input to its end. */
   readonly stdin?: () => Promise<string>
+  /** Ends a read of standard input that is under way. */
+  readonly closeStdin?: () => void
   /** Wait after a change, for the writer to finish; 100 ms. */
   readonly settleMs?: number
   /** How often to look although nothing was noticed; 10 s. */
@@ -59,6 +61,8 @@ class Manifests implements ManifestSource {
   readonly #winners = new Map<string, ManifestObject>()
   /** Problems of files, so that each is told once. */
   readonly #troubles = new Map<string, string>()
+  /** Files that held objects and were empty at the last look. */
+  readonly #emptied = new Set<string>()
   #stdin: Promise<string> | undefined
   #synced = false
 
@@ -81,6 +85,8 @@ class Manifests implements ManifestSource {
   async start(sink: Sink, signal: AbortSignal): Promise<void> {
     const wake = createWake()
     const watches = new DirectoryWatches(wake.ring)
+    // Standard input may stay open for ever; it must not keep us from stopping.
+    signal.addEventListener('abort', this.#options.closeStdin ?? (() => process.stdin.destroy()), { once: true })
     try {
       while (!signal.aborted) {
         const listing = await listManifests(this.#diskPaths())
@@ -161,6 +167,7 @@ class Manifests implements ManifestSource {
       return
     }
     this.#troubles.delete(file.path)
+    if (this.#isBeingWritten(file.path, objects)) return
     for (const problem of problems) this.#options.report(problem)
     this.#forget(file.path, changed)
     const held = new Map<string, ManifestObject>()
@@ -179,6 +186,20 @@ class Manifests implements ManifestSource {
       this.#holders.set(id, holders)
     }
     this.#files.set(file.path, { fingerprint: file.fingerprint, objects: held })
+  }
+
+  /**
+   * True for a file that held objects and is empty at this look: most writers empty a file before they fill it, and its
+   * Services must not be gone meanwhile. At the next look it counts.
+   */
+  #isBeingWritten(path: string, objects: readonly ManifestObject[]): boolean {
+    const isSuspect = objects.length === 0 && (this.#files.get(path)?.objects.size ?? 0) > 0
+    if (isSuspect && !this.#emptied.has(path)) {
+      this.#emptied.add(path)
+      return true
+    }
+    this.#emptied.delete(path)
+    return false
   }
 
   #readInput(): Promise<string> {

@@ -95,6 +95,11 @@ export interface Backend {
   plan(delta: Delta, program: Program): Transaction
   /** What we own in the kernel now. Throws CommitError when the kernel cannot be asked. */
   read(signal: AbortSignal): Promise<Program>
+  /**
+   * A cheap look at what all rules hang on; false if somebody took it away, as a flush does. Left out: only a full
+   * comparison tells. Throws CommitError.
+   */
+  isIntact?(signal: AbortSignal): Promise<boolean>
   /** Writes a transaction. Throws CommitError; what it wrote by then is unknown unless the kind is `refused`. */
   commit(transaction: Transaction, signal: AbortSignal): Promise<void>
   /** Walks the rules of a program, not the model. Pure. */
@@ -104,6 +109,11 @@ export interface Backend {
    * without, and returns what is lost, as a sentence; undefined when there is nothing left to give up.
    */
   giveUp?(): string | undefined
+  /**
+   * Removes what an earlier run left in the kernel by other tools than those in use now. Called once the rules are in.
+   * Returns what was removed, as a sentence; undefined if there was nothing.
+   */
+  sweep?(signal: AbortSignal): Promise<string | undefined>
   /** Removes everything of ours, in every variant of the tools. */
   cleanup(signal: AbortSignal): Promise<void>
 }

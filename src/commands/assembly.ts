@@ -20,6 +20,8 @@ export interface AssemblyOptions {
   /** From the command line. */
   readonly givenAddresses: readonly IP[]
   readonly observer: SyncObserver
+  /** sysctl nf_conntrack_tcp_be_liberal is on already: INVALID packets are the operator's choice (§4.3). */
+  readonly conntrackIsLiberal?: boolean
 }
 
 export interface FamilyAssembly {
@@ -45,7 +47,14 @@ const maxBackoffMs = 30_000
 export function assemble(options: AssemblyOptions): Assembly {
   const { configuration, nodeName, exec, hostAddresses, givenAddresses, observer } = options
   const store = new Store({ nodeName, families: options.families, startedAt: Date.now() })
-  const facts = (): NodeFacts => ({ name: nodeName, record: store.node(), hostAddresses, givenAddresses })
+  const { conntrackIsLiberal = false } = options
+  const facts = (): NodeFacts => ({
+    name: nodeName,
+    record: store.node(),
+    hostAddresses,
+    givenAddresses,
+    conntrackIsLiberal,
+  })
 
   const families = options.families.map(family => {
     const backend = backendFor(configuration.mode, { family, exec })
@@ -70,6 +79,7 @@ export function assemble(options: AssemblyOptions): Assembly {
         ...(configuration.minSyncPeriod === undefined ? {} : { minSyncPeriodMs: configuration.minSyncPeriod }),
       },
       resyncMs,
+      checkMs: configuration.syncPeriod,
       observer,
       now: () => performance.now(),
       random: () => Math.random(),
@@ -95,12 +105,18 @@ export function assemble(options: AssemblyOptions): Assembly {
         nodeSeen = store.node()
         for (const { refreshNode } of families) refreshNode()
       }
+      // Nothing observes them yet; left alone they would pile up.
+      for (const { family } of families) store.takeTriggerTimes(family)
       const dirty = store.takeDirty()
       if (dirty.size === 0) return
       for (const { syncer } of families) syncer.markDirty(dirty)
     },
   }
 }
+
+/** True if a family cannot be programmed here, and no Service wants it: a node that is single-stack in all but name. */
+export const isNeedless = (error: unknown, syncer: Syncer): boolean =>
+  error instanceof CommitError && error.kind === 'unsupported' && syncer.services === 0
 
 /** The error's kind and message, for people. */
 export const describeFailure = (error: unknown): string =>

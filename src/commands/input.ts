@@ -37,7 +37,10 @@ export function openSource(context: CommandContext): { source: Source; close: ()
   return { source, close: () => connection.close() }
 }
 
-const awaited: readonly ModelKind[] = ['Service', 'EndpointSlice', 'Node']
+const awaited: readonly ModelKind[] = ['Service', 'EndpointSlice']
+/** How long a command that looks once waits for the API server, and then for the Node object, which it can do without. */
+const apiPatienceMs = 30_000
+const nodePatienceMs = 5_000
 
 /** Fills the store with what there is now. From files, a file that cannot be read is an error; from the API, it waits. */
 export async function loadOnce(context: CommandContext, store: Store): Promise<void> {
@@ -59,14 +62,30 @@ export async function loadOnce(context: CommandContext, store: Store): Promise<v
   }
   const { source, close } = openSource(context)
   const enough = new AbortController()
+  const complete = (): boolean => awaited.every(kind => store.synced(kind))
+  const timers = [setTimeout(() => enough.abort(), apiPatienceMs)]
   try {
     const sink = (event: ModelEvent): void => {
       store.apply(event)
-      if (awaited.every(kind => store.synced(kind))) enough.abort()
+      if (event.kind !== 'synced' || !complete()) return
+      if (store.synced('Node')) enough.abort()
+      else timers.push(setTimeout(() => enough.abort(), nodePatienceMs))
     }
     await source.start(sink, AbortSignal.any([signal, enough.signal]))
   } finally {
+    for (const timer of timers) clearTimeout(timer)
     close()
   }
-  if (!enough.signal.aborted) throw new Error('interrupted before the API server had answered')
+  if (complete()) return
+  if (signal.aborted) throw new Error('interrupted before the API server had answered')
+  throw new Error(`no complete list from the API server within ${apiPatienceMs / 1000} s: ${reasonsOf(source, store)}`)
+}
+
+/** Why the kinds that are missing are missing. */
+function reasonsOf(source: Source, store: Store): string {
+  const { kinds } = source.stats()
+  return awaited
+    .filter(kind => !store.synced(kind))
+    .map(kind => `${kind}: ${kinds[kind]?.lastError ?? 'no answer yet'}`)
+    .join('; ')
 }

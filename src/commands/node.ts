@@ -17,6 +17,7 @@ export interface NodeFacts {
   readonly hostAddresses: readonly IP[]
   /** Addresses given on the command line stand in for a Node object that has none. */
   readonly givenAddresses: readonly IP[]
+  readonly conntrackIsLiberal: boolean
 }
 
 /** The network of one family, as a backend needs it. */
@@ -46,7 +47,7 @@ export function networkOf(configuration: Configuration, facts: NodeFacts, family
       family === 'IPv4' &&
       configuration.localhostNodePorts &&
       admitsLoopback(addresses, family),
-    dropInvalid: !configuration.conntrack.tcpBeLiberal,
+    dropInvalid: !configuration.conntrack.tcpBeLiberal && !facts.conntrackIsLiberal,
     nodeAddresses: facts.hostAddresses.filter(ip => familyOf(ip) === family),
   }
 }

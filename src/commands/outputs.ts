@@ -84,8 +84,12 @@ export function tracedText({ packet, verdict, endpoints, masquerade, servicePort
   return `${lines.join('\n')}\n`
 }
 
-/** The packet in the form it is given in: protocol in lower case. */
-export const tracedJson = ({ packet, ...outcome }: Traced): unknown => ({
+/** The answer of `design.md` §2; the packet in the form it is given in, its protocol in lower case. */
+export const tracedJson = ({ packet, endpoints, ...outcome }: Traced): unknown => ({
   packet: { ...packet, protocol: packet.protocol.toLowerCase() },
-  ...outcome,
+  verdict: outcome.verdict,
+  endpoints: endpoints.map(({ address, probability }) => ({ address, probability })),
+  masquerade: outcome.masquerade,
+  servicePort: outcome.servicePort,
+  path: outcome.path,
 })

@@ -24,7 +24,11 @@ function quiet({ log }: CommandContext): SyncObserver {
 }
 
 /** Loads the objects and puts the node together, for a command that looks and does not touch. */
-export async function loadAssembly(context: CommandContext, families: readonly Family[]): Promise<Assembly> {
+export async function loadAssembly(
+  context: CommandContext,
+  families: readonly Family[],
+  machine: { readonly conntrackIsLiberal?: boolean } = {},
+): Promise<Assembly> {
   const given = context.commandLine.options.nodeAddresses ?? []
   const assembly = assemble({
     configuration: context.configuration,
@@ -34,6 +38,7 @@ export async function loadAssembly(context: CommandContext, families: readonly F
     hostAddresses: given.length > 0 ? given : hostAddresses(),
     givenAddresses: given,
     observer: quiet(context),
+    ...machine,
   })
   await loadOnce(context, assembly.store)
   assembly.distribute()

@@ -1,13 +1,15 @@
 // `penstock run`: the daemon. With --once, one full sync.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CommitError } from '../backend/backend.ts'
+import type { Configuration } from '../config/types.ts'
+import { beLiberal, isLiberal } from '../kernel/conntrack.ts'
 import { hostAddresses } from '../kernel/host.ts'
 import { ensureSysctl } from '../kernel/sysctl.ts'
 import type { Logger } from '../observe/log.ts'
 import { Once } from '../observe/log.ts'
 import type { SyncObserver } from '../sync/syncer.ts'
 import { version } from '../version.ts'
-import { type Assembly, assemble, describeFailure, type FamilyAssembly } from './assembly.ts'
+import { type Assembly, assemble, describeFailure, type FamilyAssembly, isNeedless } from './assembly.ts'
 import type { CommandContext } from './context.ts'
 import { loadOnce, nodeNameOf, openSource } from './input.ts'
 import { machineFamilies } from './program.ts'
@@ -26,6 +28,7 @@ export async function run(context: CommandContext): Promise<number> {
     hostAddresses: given.length > 0 ? given : hostAddresses(),
     givenAddresses: given,
     observer: logging(log),
+    conntrackIsLiberal: await isLiberal(),
   })
   log.info({ version, mode: configuration.mode, families, node: nodeNameOf(context) }, 'starting')
   return commandLine.options.once === true ? once(context, assembly) : daemon(context, assembly)
@@ -42,34 +45,37 @@ async function prepare(context: CommandContext): Promise<number> {
     givenAddresses: [],
     observer: logging(context.log),
   })
-  const results = await Promise.all(assembly.families.map(family => settings(family, context.log)))
+  const results = await Promise.all(
+    assembly.families.map(family => settings(family, context.configuration, context.log)),
+  )
   return results.every(Boolean) ? 0 : 1
 }
 
 async function once(context: CommandContext, assembly: Assembly): Promise<number> {
-  const { signal, log } = context
+  const { signal, log, configuration } = context
   await loadOnce(context, assembly.store)
   assembly.distribute()
   const results = await Promise.all(
     assembly.families.map(async family => {
-      const done = await syncWithPatience(family, signal)
-      if (!done) return false
-      await settings(family, log)
-      return family.syncer.setAsides.length === 0
+      const failure = await syncWithPatience(family, signal)
+      if (failure !== undefined) return isNeedless(failure, family.syncer)
+      await sweep(family, signal, log)
+      const set = await settings(family, configuration, log)
+      return set && family.syncer.setAsides.length === 0
     }),
   )
   return results.every(Boolean) ? 0 : 1
 }
 
 /** Failures that pass by themselves get a few more tries, as the lock of iptables held by another. */
-async function syncWithPatience({ syncer }: FamilyAssembly, signal: AbortSignal): Promise<boolean> {
+async function syncWithPatience({ syncer }: FamilyAssembly, signal: AbortSignal): Promise<CommitError | undefined> {
   for (let attempt = 1; ; attempt++) {
     try {
       await syncer.sync(signal)
-      return true
+      return undefined
     } catch (error) {
       if (!(error instanceof CommitError)) throw error
-      if (error.kind !== 'transient' || attempt === 5 || signal.aborted) return false
+      if (error.kind !== 'transient' || attempt === 5 || signal.aborted) return error
       await sleep(attempt * 500)
     }
   }
@@ -108,7 +114,7 @@ async function daemon(context: CommandContext, assembly: Assembly): Promise<numb
     assembly.distribute()
     await Promise.all(
       families.map(async family => {
-        void settingsAfterFirstSync(family, ended, log)
+        void afterFirstSync(family, configuration, ended, log)
         await family.syncer.run(ended)
       }),
     )
@@ -134,22 +140,47 @@ function untilAborted(promise: Promise<void>, signal: AbortSignal): Promise<void
   return Promise.race([promise, aborted.promise])
 }
 
-/** The protective rules are in the kernel before the setting that they protect from. */
-async function settingsAfterFirstSync(family: FamilyAssembly, signal: AbortSignal, log: Logger): Promise<void> {
-  if (await family.syncer.untilSynced(signal)) await settings(family, log)
+/** The protective rules are in the kernel before the settings that they protect from. */
+async function afterFirstSync(
+  family: FamilyAssembly,
+  configuration: Configuration,
+  signal: AbortSignal,
+  log: Logger,
+): Promise<void> {
+  if (!(await family.syncer.untilSynced(signal))) return
+  await sweep(family, signal, log)
+  await settings(family, configuration, log)
+}
+
+/** What an earlier run left by other tools goes now that the rules are in. What cannot be removed is said. */
+async function sweep({ family, backend }: FamilyAssembly, signal: AbortSignal, log: Logger): Promise<void> {
+  try {
+    const removed = await backend.sweep?.(signal)
+    if (removed !== undefined) log.info({ family, removed }, 'swept')
+  } catch (error) {
+    log.warn({ family, error: describeFailure(error) }, 'what an earlier run left behind cannot be removed')
+  }
 }
 
 /** Kernel settings that the rules rely on. One that cannot be set is said once and stops nothing else. */
-async function settings({ network }: FamilyAssembly, log: Logger): Promise<boolean> {
-  if (!network().localhostNodePorts) return true
-  try {
+async function settings({ network }: FamilyAssembly, configuration: Configuration, log: Logger): Promise<boolean> {
+  const wanted: [set: () => Promise<void>, without: string][] = []
+  if (network().localhostNodePorts) {
     // Lets packets to 127.0.0.1:nodePort leave for a pod (§3.4).
-    await ensureSysctl('net.ipv4.conf.all.route_localnet', '1')
-    return true
-  } catch (error) {
-    log.warn({ error: (error as Error).message }, 'node ports will not answer on 127.0.0.1')
-    return false
+    const set = () => ensureSysctl('net.ipv4.conf.all.route_localnet', '1')
+    wanted.push([set, 'node ports will not answer on 127.0.0.1'])
   }
+  if (configuration.conntrack.tcpBeLiberal && network().family === 'IPv4') {
+    wanted.push([beLiberal, 'packets outside the TCP window stay INVALID, and pass without being translated'])
+  }
+  let done = true
+  for (const [set, without] of wanted) {
+    await set().catch((error: Error) => {
+      log.warn({ error: error.message }, without)
+      done = false
+    })
+  }
+  return done
 }
 
 /** One line a sync that did something; each problem once. */
@@ -173,6 +204,7 @@ function logging(log: Logger): SyncObserver {
         log.error({ ...item }, 'the kernel refuses a Service port; it keeps its former rules, all others go on')
       }
     },
+    drift: family => log.warn({ family }, 'somebody removed rules of ours; they are put back'),
     degraded: (family, lost) => log.error({ family }, lost),
     conflict: item => {
       if (said.first(`conflict ${item.family} ${item.service} ${item.frontend}`, item.holder)) {

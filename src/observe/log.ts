@@ -40,14 +40,26 @@ function textStream(out: NodeJS.WritableStream): Writable {
 
 const quote = (text: string): string => (/^[\w./:[\]-]+$/.test(text) ? text : JSON.stringify(text))
 
-/** Lets something be said once for each key, as problems of objects that are delivered again and again. */
-export class Once {
-  readonly #said = new Map<string, string>()
+/** How long something said is not said again, milliseconds: long enough not to fill a log, short enough to be found. */
+const memoryMs = 3_600_000
+const mostRemembered = 10_000
 
-  /** True if this text was not the last said for the key. */
+/** Lets something be said once an hour for each key, as problems of objects that are delivered again and again. */
+export class Once {
+  readonly #said = new Map<string, { readonly text: string; readonly at: number }>()
+  readonly #now: () => number
+
+  constructor(now: () => number = Date.now) {
+    this.#now = now
+  }
+
+  /** True if this text was not the last said for the key, or that is long ago. */
   first(key: string, text: string): boolean {
-    if (this.#said.get(key) === text) return false
-    this.#said.set(key, text)
+    const before = this.#said.get(key)
+    const now = this.#now()
+    if (before?.text === text && now - before.at < memoryMs) return false
+    if (this.#said.size >= mostRemembered) this.#said.clear()
+    this.#said.set(key, { text, at: now })
     return true
   }
 

@@ -54,6 +54,8 @@ export interface SyncObserver {
   failed(family: Family, error: CommitError, retries: number): void
   setAside(item: SetAside): void
   conflict(item: Conflict): void
+  /** Somebody took rules of ours away; they are put back at once. */
+  drift?(family: Family): void
   /** The kernel cannot do something the backend can do without; what is lost, as a sentence. */
   degraded?(family: Family, lost: string): void
 }
@@ -68,6 +70,8 @@ export interface SyncerOptions {
   readonly pace: Pace
   /** Time between full comparisons with the kernel, milliseconds. */
   readonly resyncMs: number
+  /** Time between cheap looks whether the rules are still there, milliseconds; left out: none. */
+  readonly checkMs?: number
   readonly observer: SyncObserver
   /** Milliseconds of a clock that never goes back. */
   readonly now: () => number
@@ -76,6 +80,8 @@ export interface SyncerOptions {
 
 /** A full pass gives the event loop a turn at least this often. */
 const sliceMs = 10
+/** What passes by itself passes soon; a change must not wait half a minute for it. */
+const longestTransientBackoffMs = 5_000
 
 export class Syncer {
   readonly #options: SyncerOptions
@@ -91,6 +97,7 @@ export class Syncer {
   #all = true
   #compare = true
   #lastCompare = 0
+  #lastCheck = 0
   #firstChange: number
   #lastEnd: number
   #lastDuration = 0
@@ -118,6 +125,11 @@ export class Syncer {
 
   get setAsides(): readonly SetAside[] {
     return [...this.#setAside.values()]
+  }
+
+  /** Services that have something to do in this family. */
+  get services(): number {
+    return this.#ports.size
   }
 
   /** The last failure, until a sync succeeds. */
@@ -150,6 +162,10 @@ export class Syncer {
       await this.#sleep(this.#wait(), ended)
       if (ended.aborted) break
       if (this.#wait() > 0) continue
+      if (!this.#isPending() && !this.#isResyncDue()) {
+        await this.#queue.add(() => this.#check(ended))
+        continue
+      }
       await this.sync(ended).catch((error: unknown) => {
         if (!(error instanceof CommitError)) throw error
       })
@@ -191,7 +207,7 @@ export class Syncer {
   async #sync(signal: AbortSignal): Promise<void> {
     const { observer, family, now } = this.#options
     const start = now()
-    const resync = start - this.#lastCompare >= this.#options.resyncMs
+    const resync = this.#isResyncDue()
     const compared = this.#compare || resync
     // What the kernel refused then it may take now: a module may have been loaded.
     if (resync) for (const { service } of this.#setAside.values()) this.#dirty.add(service)
@@ -227,7 +243,26 @@ export class Syncer {
     }
   }
 
+  #isResyncDue(): boolean {
+    return this.#options.now() - this.#lastCompare >= this.#options.resyncMs
+  }
+
+  /** Looks whether somebody took our rules away; if so, everything is compared and put back. */
+  async #check(signal: AbortSignal): Promise<void> {
+    const { backend, observer, family, now } = this.#options
+    this.#lastCheck = now()
+    try {
+      if ((await backend.isIntact?.(signal)) !== false) return
+      observer.drift?.(family)
+      this.#compare = true
+    } catch (error) {
+      // That the kernel cannot be asked shows at the next sync; a look that fails changes nothing.
+      if (!(error instanceof CommitError)) throw error
+    }
+  }
+
   #finish(start: number): void {
+    this.#lastCheck = this.#options.now()
     this.#lastEnd = this.#options.now()
     this.#lastDuration = this.#lastEnd - start
     this.#firstChange = this.#lastEnd
@@ -336,11 +371,17 @@ export class Syncer {
 
   /** Milliseconds until the next sync is due. */
   #wait(): number {
-    const { now, pace, resyncMs, random } = this.#options
+    const { now, pace, resyncMs, checkMs, random } = this.#options
     const time = now()
-    if (!this.#isPending()) return Math.max(0, this.#lastCompare + resyncMs - time)
+    if (!this.#isPending()) {
+      const check = checkMs === undefined ? Number.POSITIVE_INFINITY : this.#lastCheck + checkMs
+      return Math.max(0, Math.min(this.#lastCompare + resyncMs, check) - time)
+    }
     const slow = this.#lastError?.kind === 'denied' || this.#lastError?.kind === 'unsupported'
-    return waitBeforeSync(slow ? { ...pace, minBackoffMs: pace.maxBackoffMs } : pace, {
+    const patience = slow
+      ? { ...pace, minBackoffMs: pace.maxBackoffMs }
+      : { ...pace, maxBackoffMs: Math.min(pace.maxBackoffMs, longestTransientBackoffMs) }
+    return waitBeforeSync(patience, {
       now: time,
       firstChange: this.#firstChange,
       lastEnd: this.#lastEnd,

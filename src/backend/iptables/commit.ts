@@ -2,10 +2,10 @@
 import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
 import { CommitError, type Program, type Step, type Transaction } from '../backend.ts'
-import { chainKey, jumpKey } from './names.ts'
+import { chainKey, chains, jumpKey } from './names.ts'
 import { type PlanOptions, plan } from './plan.ts'
 import { parseSave } from './save.ts'
-import { failure, holdsLegacyTables, lockWait, type Tools, toolsOf } from './tools.ts'
+import { failure, holdsLegacyTables, lockWait, type Tools, toolsOf, type Variant } from './tools.ts'
 
 /** A restore of ten thousand Services takes seconds, never minutes; longer means that it hangs. */
 const restoreTimeoutMs = 120_000
@@ -19,6 +19,23 @@ export async function read(exec: Exec, tools: Tools, signal: AbortSignal): Promi
     for (const { key, value } of parseSave(result.stdout)) program.set(key, value)
   }
   return program
+}
+
+/** Jumps that go with any flush of their table, and a fraction of a listing's cost. */
+const witnesses = [
+  { table: 'nat', chain: 'PREROUTING', target: chains.services },
+  { table: 'filter', chain: 'FORWARD', target: chains.forward },
+] as const
+
+/** False if a table was flushed: firewalld and others do that when they are reloaded. Throws CommitError. */
+export async function isIntact(exec: Exec, tools: Tools, signal: AbortSignal): Promise<boolean> {
+  for (const { table, chain, target } of witnesses) {
+    const args = [...lockWait, '-t', table, '-S', chain]
+    const result = await exec.run(tools.iptables, args, { signal, timeoutMs: restoreTimeoutMs })
+    if (result.exitCode !== 0) throw failure(tools.iptables, result)
+    if (!result.stdout.includes(` -j ${target}`)) return false
+  }
+  return true
 }
 
 /** Writes the steps in order. Throws CommitError; with `refused`, its keys name the objects at fault. */
@@ -58,19 +75,26 @@ function culprits(error: CommitError, stderr: string, step: Step): CommitError {
   return new CommitError('refused', message, { cause: error, keys: [...found] })
 }
 
-/** Removes what is ours from both variants. Other rules of the same tables stay. Throws CommitError. */
+/**
+ * Removes what is ours from the given variants and returns those that held something. Other rules of the same tables
+ * stay. Throws CommitError.
+ */
 export async function cleanup(
   exec: Exec,
   family: Family,
+  variants: readonly Variant[],
   options: (tools: Tools) => PlanOptions,
   signal: AbortSignal,
-): Promise<void> {
-  for (const variant of ['nft', 'legacy'] as const) {
+): Promise<Variant[]> {
+  const cleaned: Variant[] = []
+  for (const variant of variants) {
     const tools = await toolsOf(exec, family, variant)
     if (tools === undefined || (variant === 'legacy' && !(await holdsLegacyTables(exec, family)))) continue
     const held = await read(exec, tools, signal)
     if (held.size === 0) continue
     const removed = [...held].map(([key, value]) => ({ key, value }))
     await commit(exec, tools, plan({ added: [], changed: [], removed }, new Map(), options(tools)), signal)
+    cleaned.push(variant)
   }
+  return cleaned
 }

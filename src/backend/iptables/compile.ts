@@ -1,4 +1,5 @@
 // From a Service port to the chains and entries it needs. Pure: same input, same text.
+import { createHash } from 'node:crypto'
 import { formatAddressPort, formatCIDR, type IP, ipToHex } from '../../net/ip.ts'
 import type { Network } from '../../policy/network.ts'
 import type { Endpoint, EndpointChoice, Frontend, ServicePort } from '../../policy/service-port.ts'
@@ -29,6 +30,21 @@ import { entryPath } from './tree.ts'
 
 /** Endpoints that stay in one chain; beyond, groups by hash get a chain each, so that a change rewrites one group. */
 const inlineEndpoints = 32
+
+/** What a group holds on average when a Service is split; the number of groups is a power of two. */
+const usualGroup = 20
+/** Bits that one chain splits by, at most. */
+const widestSplit = 6
+const hashLength = 30
+
+interface HashedEndpoint {
+  readonly endpoint: Endpoint
+  /** Binary digits. */
+  readonly bits: string
+}
+
+const hashBits = (text: string): string =>
+  createHash('sha256').update(text).digest().readUInt32BE(0).toString(2).padStart(32, '0')
 
 /** What one Service port needs in the kernel. Objects of different Service ports never share a key. */
 export function* compileServicePort(port: ServicePort, network: Network): Iterable<KernelObject> {
@@ -220,36 +236,35 @@ function chooseEndpoint(
     return [...(seconds === undefined ? [] : endpoints.map(recall)), ...pickOne(endpoints)]
   }
 
-  // Groups are by hash, so that an endpoint's coming or going leaves the other groups as they are.
-  const hashed = endpoints.map(endpoint => ({ endpoint, hash: hashName(addressPort(endpoint), 8) }))
+  // Groups are by bits of a hash, so that an endpoint's coming or going leaves the other groups as they are.
+  const hashed = endpoints.map(endpoint => ({ endpoint, bits: hashBits(addressPort(endpoint)) }))
   const recalls: string[] = []
-  const pickGroup = (members: readonly { endpoint: Endpoint; hash: string }[], depth: number): string[] => {
-    if (members.length <= inlineEndpoints || depth === 8) {
+  const pickGroup = (members: readonly HashedEndpoint[], path: string): string[] => {
+    if (members.length <= inlineEndpoints || path.length >= hashLength) {
       const group = members.map(member => member.endpoint)
       if (seconds !== undefined) {
-        const path = members[0]?.hash.slice(0, depth)
-        const name = addChain('AFF', hashName(`${id}|${kind}|aff|${path}`, serviceHashLength), group.map(recall))
-        recalls.push(`-j ${name}`)
+        const chain = addChain('AFF', hashName(`${id}|${kind}|aff|${path}`, serviceHashLength), group.map(recall))
+        recalls.push(`-j ${chain}`)
       }
       return pickOne(group)
     }
-    const groups = new Map<string, { endpoint: Endpoint; hash: string }[]>()
+    const width = Math.min(widestSplit, Math.ceil(Math.log2(members.length / usualGroup)))
+    const groups = new Map<string, HashedEndpoint[]>()
     for (const member of members) {
-      const letter = member.hash[depth] ?? ''
-      const group = groups.get(letter)
-      if (group === undefined) groups.set(letter, [member])
+      const inner = member.bits.slice(0, path.length + width)
+      const group = groups.get(inner)
+      if (group === undefined) groups.set(inner, [member])
       else group.push(member)
     }
     const lines: string[] = []
     let remaining = members.length
-    for (const [letter, group] of [...groups].sort(([a], [b]) => (a < b ? -1 : 1))) {
-      const path = (group[0]?.hash ?? '').slice(0, depth) + letter
-      const chain = addChain('EPG', hashName(`${id}|${kind}|${path}`, serviceHashLength), pickGroup(group, depth + 1))
+    for (const [inner, group] of [...groups].sort(([a], [b]) => (a < b ? -1 : 1))) {
+      const chain = addChain('EPG', hashName(`${id}|${kind}|${inner}`, serviceHashLength), pickGroup(group, inner))
       lines.push(`${chance(group.length, remaining)}-g ${chain}`)
       remaining -= group.length
     }
     return lines
   }
-  const picks = pickGroup(hashed, 0)
+  const picks = pickGroup(hashed, '')
   return [...recalls, ...picks]
 }

@@ -2,7 +2,7 @@
 import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
 import { type Backend, CommitError } from '../backend.ts'
-import { cleanup, commit, read } from './commit.ts'
+import { cleanup, commit, isIntact, read } from './commit.ts'
 import { compileServicePort } from './compile.ts'
 import { trees } from './names.ts'
 import { type PlanOptions, plan } from './plan.ts'
@@ -64,6 +64,7 @@ export function iptablesBackend(options: IptablesOptions): Backend {
       ]),
     plan: (delta, program) => plan(delta, program, planOptions(known)),
     read: async signal => read(exec, await detected(), signal),
+    isIntact: async signal => isIntact(exec, await detected(), signal),
     commit: async (transaction, signal) => commit(exec, await detected(), transaction, signal),
     trace,
     giveUp: () => {
@@ -71,6 +72,14 @@ export function iptablesBackend(options: IptablesOptions): Backend {
       canCompareAddresses = false
       return 'this kernel has no xt_bpf (CONFIG_NETFILTER_XT_MATCH_BPF): a pod that reaches itself through a Service gets no answer'
     },
-    cleanup: signal => cleanup(exec, family, planOptions, signal),
+    sweep: async signal => {
+      const { variant } = await detected()
+      const other = variant === 'nft' ? 'legacy' : 'nft'
+      const cleaned = await cleanup(exec, family, [other], planOptions, signal)
+      return cleaned.length === 0 ? undefined : `rules that an earlier run had left in the ${other} variant of iptables`
+    },
+    cleanup: async signal => {
+      await cleanup(exec, family, ['nft', 'legacy'], planOptions, signal)
+    },
   }
 }

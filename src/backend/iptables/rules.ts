@@ -44,13 +44,18 @@ export const dnat = (endpoint: Endpoint): string =>
 export const reject = (family: Family): string =>
   `-j REJECT --reject-with ${family === 'IPv4' ? 'icmp-port-unreachable' : 'icmp6-port-unreachable'}`
 
-/** The match for packets of this node's pods, as (source, interface) parts in printing order; undefined without detector. */
+/**
+ * The match for packets of this node's pods, or negated for all others, as (source, interface) parts in printing order.
+ * Undefined when no packet can match: without a detector there are no known pods.
+ */
 export function fromLocalPod(detector: LocalDetector, negated: boolean): { source: string; input: string } | undefined {
   const not = negated ? '! ' : ''
   switch (detector.kind) {
     case 'none':
       return undefined
     case 'source-cidr':
+      // Everything is local: nft refuses `! -s 0.0.0.0/0`, and no variant prints `-s 0.0.0.0/0` again.
+      if (detector.cidr.prefix === 0) return negated ? undefined : { source: '', input: '' }
       return { source: `${not}-s ${formatCIDR(detector.cidr)} `, input: '' }
     case 'interface':
       return { source: '', input: `${not}-i ${detector.name} ` }

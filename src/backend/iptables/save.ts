@@ -1,4 +1,5 @@
 // Reading what iptables-save prints, back into objects: the inverse of `plan.ts`.
+import { parseIP } from '../../net/ip.ts'
 import type { KernelObject } from '../backend.ts'
 import { chainKey, chainPrefix, jumpKey, type Table } from './names.ts'
 
@@ -19,14 +20,15 @@ export function* parseSave(text: string): Iterable<KernelObject> {
     } else if (line.startsWith('-A ')) {
       const space = line.indexOf(' ', 3)
       const chain = line.slice(3, space)
-      const rule = line.slice(space + 1)
+      const rule = compressed(line.slice(space + 1))
       if (chain.startsWith(chainPrefix)) {
         const key = chainKey(table, chain)
         const body = bodies.get(key)
         if (body === undefined) bodies.set(key, [rule])
         else body.push(rule)
       } else {
-        const target = /-[jg] (PENSTOCK-\S+)$/.exec(rule)?.[1]
+        // A rule of somebody else that goes to a chain of ours is theirs.
+        const target = /--comment "penstock [^"]*" -j (PENSTOCK-\S+)$/.exec(rule)?.[1]
         if (target === undefined) continue
         const key = jumpKey(table, chain, target)
         const body = jumps.get(key)
@@ -39,6 +41,10 @@ export function* parseSave(text: string): Iterable<KernelObject> {
   for (const [key, body] of bodies) yield { key, value: body.join('\n') }
   for (const [key, body] of jumps) yield { key, value: body.join('\n') }
 }
+
+/** glibc prints addresses of ::/96 with an IPv4 tail, `::0.1.0.2`; RFC 5952 and our rules say `::1:2`. */
+const compressed = (rule: string): string =>
+  rule.includes('::') ? rule.replace(/::\d+\.\d+\.\d+\.\d+/g, text => parseIP(text) ?? text) : rule
 
 function* lines(text: string): Iterable<string> {
   let start = 0

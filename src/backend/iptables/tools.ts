@@ -65,7 +65,9 @@ export async function detectTools(exec: Exec, family: Family): Promise<Tools> {
   // There are legacy tables and they cannot be read, for want of CAP_NET_RAW for instance: guessing could mix variants.
   if (legacyMangle.exitCode !== 0) throw failure(legacy.save, legacyMangle)
   if (!nftWorks || hint.test(legacyMangle.stdout)) return legacy
-  const rules = async (tools: Tools) => (await exec.run(tools.save, [])).stdout.match(/^-A /gm)?.length ?? 0
+  // Rules of ours say nothing of what others use: they may be left over from another variant.
+  const rules = async (tools: Tools) =>
+    (await exec.run(tools.save, [])).stdout.match(/^-A (?!.*PENSTOCK-)/gm)?.length ?? 0
   return (await rules(legacy)) > (await rules(nft)) ? legacy : nft
 }
 

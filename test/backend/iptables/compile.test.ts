@@ -128,9 +128,19 @@ describe('a compiled Service port', () => {
     const before = objects(1000)
     const after = objects(1001)
     const differing = [...after].filter(([key, value]) => before.get(key) !== value)
-    expect(after.size).toBeGreaterThan(32)
+    expect(after.size, 'chains for a thousand endpoints').toBeLessThan(100)
     expect(differing.length).toBeLessThanOrEqual(4)
-    for (const [, value] of after) expect(value.split('\n').length).toBeLessThanOrEqual(34)
+    for (const [, value] of after) expect(value.split('\n').length).toBeLessThanOrEqual(66)
+    expect(objects(33).size, 'one more than fits in a chain').toBeLessThanOrEqual(4)
+  })
+
+  it('takes everybody for local when the detector covers all addresses', () => {
+    const everything: Network = { ...network, detector: { kind: 'source-cidr', cidr: cidr('0.0.0.0/0') } }
+    const local = { ...web, frontends: [clusterIP, nodePort], external: all, externalMasquerade: false }
+    const rules = Object.values(compiled(local, everything)).flat()
+    expect(rules.filter(rule => rule.includes('0.0.0.0/0'))).toEqual([])
+    expect(compiled(local, everything)['nat/PENSTOCK-EXT']?.[0]).toBe('-g PENSTOCK-SVC')
+    expect(compiled(local, everything)['nat/PENSTOCK-SVC']?.[0]).toMatch(/^-p tcp -m statistic/)
   })
 
   it('is made of rules that trace understands', () => {

@@ -85,6 +85,7 @@ function answer(
     const name = tool === undefined ? program.replace(/-(?:nft|legacy)$/, '') : shown
     return { exitCode: 0, stdout: `${name} v1.8.9 (${nft ? 'nf_tables' : 'legacy'})\n`, stderr: '' }
   }
+  if (tool === undefined && args.includes('-S')) return listChain(machine, args)
   const read = readArguments(args, tool)
   if (typeof read === 'string') {
     const stderr = `${program}: unrecognized option '${read}'\nTry \`${shown} -h' for more information.\n`
@@ -101,7 +102,16 @@ function answer(
   }
 }
 
-/** The first argument that is not understood, or what the arguments say. The plain command is only asked its version. */
+/** `-t TABLE -S CHAIN`: the rules of one chain, as save prints them. */
+function listChain(machine: StrictIptables, args: readonly string[]): ToolResult {
+  const table = args[args.indexOf('-t') + 1] ?? 'filter'
+  const chain = args[args.indexOf('-S') + 1] ?? ''
+  const saved = machine.save().split(`*${table}\n`)[1]?.split('COMMIT')[0] ?? ''
+  const rules = saved.split('\n').filter(line => line.startsWith(`-A ${chain} `))
+  return { exitCode: 0, stdout: rules.map(line => `${line}\n`).join(''), stderr: '' }
+}
+
+/** The first argument that is not understood, or what the arguments say. The plain command is only asked its version and one chain. */
 function readArguments(
   args: readonly string[],
   tool: string | undefined,

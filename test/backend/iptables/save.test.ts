@@ -1,0 +1,47 @@
+// What iptables-save prints, read back: ours and nothing else, in our spelling.
+import { expect, it } from 'vitest'
+import { parseSave } from '../../../src/backend/iptables/save.ts'
+
+const parsed = (text: string) => Object.fromEntries([...parseSave(text)].map(({ key, value }) => [key, value]))
+
+it('takes our chains and our jumps, and leaves those of others', () => {
+  const text = `# Generated
+*nat
+:PREROUTING ACCEPT [0:0]
+:KUBE-SERVICES - [0:0]
+:PENSTOCK-SERVICES - [0:0]
+:PENSTOCK-ADDR - [0:0]
+-A PREROUTING -m comment --comment "penstock service addresses" -j PENSTOCK-SERVICES
+-A PREROUTING -p tcp -j PENSTOCK-SERVICES
+-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-A KUBE-SERVICES -j RETURN
+-A PENSTOCK-SERVICES -j PENSTOCK-ADDR
+COMMIT
+*mangle
+:PENSTOCK-ELSEWHERE - [0:0]
+COMMIT
+`
+  expect(parsed(text)).toEqual({
+    'nat/PENSTOCK-SERVICES': '-j PENSTOCK-ADDR',
+    'nat/PENSTOCK-ADDR': '',
+    'nat/PREROUTING>PENSTOCK-SERVICES': '-m comment --comment "penstock service addresses" -j PENSTOCK-SERVICES',
+  })
+})
+
+it('shows a jump that is there twice', () => {
+  const jump = '-m comment --comment "penstock masquerading" -j PENSTOCK-POSTROUTING'
+  const text = `*nat\n-A POSTROUTING ${jump}\n-A POSTROUTING ${jump}\nCOMMIT\n`
+  expect(parsed(text)).toEqual({ 'nat/POSTROUTING>PENSTOCK-POSTROUTING': `${jump}\n${jump}` })
+})
+
+it('reads addresses that glibc prints with an IPv4 tail', () => {
+  const text = `*nat
+:PENSTOCK-SVC-A - [0:0]
+-A PENSTOCK-SVC-A -d ::0.1.0.2/128 -p tcp -j DNAT --to-destination [::10.0.0.1]:80
+-A PENSTOCK-SVC-A -d ::1/128 -j RETURN
+COMMIT
+`
+  expect(parsed(text)).toEqual({
+    'nat/PENSTOCK-SVC-A': '-d ::1:2/128 -p tcp -j DNAT --to-destination [::a00:1]:80\n-d ::1/128 -j RETURN',
+  })
+})

@@ -39,11 +39,18 @@ export function openSource(context: CommandContext): { source: Source; close: ()
 
 const awaited: readonly ModelKind[] = ['Service', 'EndpointSlice']
 /** How long a command that looks once waits for the API server, and then for the Node object, which it can do without. */
-const apiPatienceMs = 30_000
-const nodePatienceMs = 5_000
+export interface Patience {
+  readonly apiMs: number
+  readonly nodeMs: number
+}
 
-/** Fills the store with what there is now. From files, a file that cannot be read is an error; from the API, it waits. */
-export async function loadOnce(context: CommandContext, store: Store): Promise<void> {
+const usualPatience: Patience = { apiMs: 30_000, nodeMs: 5_000 }
+
+/**
+ * Fills the store with what there is now. Throws an Error of one sentence when a file cannot be read, or the API server
+ * gives no complete lists in time.
+ */
+export async function loadOnce(context: CommandContext, store: Store, patience = usualPatience): Promise<void> {
   const { commandLine, signal } = context
   const paths = commandLine.options.manifests ?? []
   if (paths.length > 0) {
@@ -63,13 +70,13 @@ export async function loadOnce(context: CommandContext, store: Store): Promise<v
   const { source, close } = openSource(context)
   const enough = new AbortController()
   const complete = (): boolean => awaited.every(kind => store.synced(kind))
-  const timers = [setTimeout(() => enough.abort(), apiPatienceMs)]
+  const timers = [setTimeout(() => enough.abort(), patience.apiMs)]
   try {
     const sink = (event: ModelEvent): void => {
       store.apply(event)
       if (event.kind !== 'synced' || !complete()) return
       if (store.synced('Node')) enough.abort()
-      else timers.push(setTimeout(() => enough.abort(), nodePatienceMs))
+      else timers.push(setTimeout(() => enough.abort(), patience.nodeMs))
     }
     await source.start(sink, AbortSignal.any([signal, enough.signal]))
   } finally {
@@ -78,7 +85,7 @@ export async function loadOnce(context: CommandContext, store: Store): Promise<v
   }
   if (complete()) return
   if (signal.aborted) throw new Error('interrupted before the API server had answered')
-  throw new Error(`no complete list from the API server within ${apiPatienceMs / 1000} s: ${reasonsOf(source, store)}`)
+  throw new Error(`no complete list from the API server within ${patience.apiMs / 1000} s: ${reasonsOf(source, store)}`)
 }
 
 /** Why the kinds that are missing are missing. */

@@ -114,6 +114,28 @@ describe.each<Variant>(['nft', 'legacy'])('iptables-%s', variant => {
     expect(await daemon.end('SIGINT')).toEqual({ exitCode: 0, signal: null })
   })
 
+  it('puts its rules back after somebody flushed a table', async () => {
+    const manifests = ['--manifests', await node.write('objects.json', manifest(web))]
+    const daemon = await node.start(...manifests, '--iptables-sync-period', '1s')
+    await isSynced(daemon)
+    for (const flush of ['*nat\nCOMMIT\n', '*filter\nCOMMIT\n']) {
+      const before = (await node.save()).filter(line => line.includes('PENSTOCK-'))
+      await node.check(
+        `iptables-${variant}-restore`,
+        '-T',
+        flush.slice(1, flush.indexOf('\n')),
+        await node.write('flush', flush),
+      )
+      await until('the rules to be back', async () => {
+        const now = (await node.save()).filter(line => line.includes('PENSTOCK-'))
+        return [...now].sort().join() === [...before].sort().join()
+      })
+    }
+    const log = await daemon.log()
+    expect(log.filter(({ msg }) => msg.startsWith('somebody removed rules of ours')).length).toBeGreaterThanOrEqual(2)
+    expect((await daemon.end('SIGTERM')).exitCode).toBe(0)
+  })
+
   it('cleanup leaves the rules of others as they were', async () => {
     const own = (lines: readonly string[]) => lines.filter(line => !line.includes('PENSTOCK-'))
     await node.restore(foreign, 'nft')

@@ -111,7 +111,7 @@ function* indexedOf(container: string, elements: readonly ListedElement[]): Iter
 
 function declarationPart(line: string): string {
   if (line.startsWith('timeout ')) return `timeout ${secondsOf(line.slice('timeout '.length))}s`
-  return line.replace(/;$/, '')
+  return line.replace(/\b(?:tcp|udp|sctp) dport\b/g, 'th dport').replace(/;$/, '')
 }
 
 /** `93784s`, or `1d2h3m4s`. */

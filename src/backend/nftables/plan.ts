@@ -2,7 +2,7 @@
 // packet with an endpoint before and after the change an endpoint at each step of it.
 import type { Family } from '../../net/ip.ts'
 import type { Delta, KernelObject, Program, Step, Transaction } from '../backend.ts'
-import { chainKey, containers, elementKey, indexedKey, type ParsedKey, parseKey, tableOf } from './names.ts'
+import { chainKey, containers, elementKey, indexedKey, mapKey, type ParsedKey, parseKey, tableOf } from './names.ts'
 
 interface Change {
   readonly key: string
@@ -29,7 +29,8 @@ export function plan(delta: Delta, program: Program, family: Family): Transactio
   if (changes.length === 0) return { steps: [] }
 
   const total = `${delta.added.length} added, ${delta.changed.length} changed, ${delta.removed.length} removed`
-  const scripts = changes.some(isRetyped) ? [rebuild(program, family)] : ordered(changes, family)
+  const scripts =
+    changes.some(isRetyped) || mustRebuild(changes) ? [rebuild(program, family)] : ordered(changes, family)
   return {
     steps: scripts.map(
       ({ lines, keys }, index): Step => ({
@@ -58,6 +59,22 @@ function isRetyped({ parsed, from, to }: Change): boolean {
   return parsed.kind === 'chain' && hookOf(from) !== hookOf(to)
 }
 
+/**
+ * nft 1.0.6 takes a rule with DNAT through a map only in the script that makes the map: of a map it finds in the kernel it
+ * says "conflicting protocols specified: ip vs. th" (with `tcp dport` as the type of its data it would add a match of
+ * TCP). Those rules are static: they differ when somebody else has changed them, or with another version of this program.
+ */
+function mustRebuild(changes: readonly Change[]): boolean {
+  const made = new Set(changes.filter(({ from }) => from === undefined).map(({ key }) => key))
+  return changes.some(change => changed(change) && !dnatMaps(change).every(map => made.has(mapKey(map))))
+}
+
+const changed = ({ parsed, to }: Change): boolean => parsed.kind === 'chain' && to !== undefined
+
+/** Maps that rules of a chain use for DNAT. */
+const dnatMaps = ({ to }: Change): string[] =>
+  [...(to ?? '').matchAll(/^dnat .* map @(\S+)$/gm)].map(([, map = '']) => map)
+
 /** The whole table anew, at once. */
 function rebuild(program: Program, family: Family): Script {
   const table = tableOf(family)
@@ -77,8 +94,10 @@ function ordered(changes: readonly Change[], family: Family): Script[] {
     // Nothing leads to a new chain before the last script.
     const isContainer = ({ parsed, to }: Change) => (parsed.kind === 'set' || parsed.kind === 'map') && to !== undefined
     const declared = changes.filter(isContainer)
-    for (const [index, part] of parts(targetsFirst(fresh), chunk).entries()) {
-      scripts.push(mainScript(index === 0 ? [...declared, ...part] : part, table))
+    const withMaps = fresh.filter(change => dnatMaps(change).length > 0)
+    const others = targetsFirst(fresh).filter(change => !withMaps.includes(change))
+    for (const [index, part] of parts(others, chunk).entries()) {
+      scripts.push(mainScript(index === 0 ? [...declared, ...withMaps, ...part] : part, table))
     }
     const rest = changes.filter(change => !isNewChain(change) && !isContainer(change))
     if (rest.length > 0) scripts.push(mainScript(rest, table))

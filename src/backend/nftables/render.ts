@@ -141,26 +141,24 @@ const typeNames = (family: Family): Readonly<Partial<Record<KeyType, string>>> =
 function typeText(key: readonly KeyType[], data: readonly KeyType[] | 'verdict' | undefined, family: Family): string {
   const ip = familyWord(family)
   const isNamed = key.every(type => type !== 'index' && type !== 'octet')
-  const expression = (type: KeyType, index: number, port: string): string => {
+  const expression = (type: KeyType, index: number): string => {
     switch (type) {
       case 'address':
         return `${ip} daddr`
       case 'protocol':
         return 'meta l4proto'
       case 'port':
-        return port
+        return 'th dport'
       case 'index':
         return 'numgen random mod 2'
       case 'octet':
         return `@nh,${index * 8},8`
     }
   }
-  const text = (types: readonly KeyType[], port: string): string =>
-    types.map((type, index) => (isNamed ? typeNames(family)[type] : expression(type, index, port))).join(' . ')
-  // Only the type counts. With `th dport` in the data nft 1.0.6 refuses every rule that uses a map it finds in the kernel:
-  // "conflicting protocols specified: ip vs. th".
-  const value = data === undefined ? '' : ` : ${data === 'verdict' ? data : text(data, 'tcp dport')}`
-  return `${isNamed ? 'type' : 'typeof'} ${text(key, 'th dport')}${value};`
+  const text = (types: readonly KeyType[]): string =>
+    types.map((type, index) => (isNamed ? typeNames(family)[type] : expression(type, index))).join(' . ')
+  const value = data === undefined ? '' : ` : ${data === 'verdict' ? data : text(data)}`
+  return `${isNamed ? 'type' : 'typeof'} ${text(key)}${value};`
 }
 
 /** Elements a dynamic set may have. nft's default, spelt out because it is listed. */

@@ -8,7 +8,8 @@ import type { Family, IP } from '../net/ip.ts'
 import { Claims } from '../policy/claims.ts'
 import type { Network } from '../policy/network.ts'
 import type { NodeView } from '../policy/node-view.ts'
-import { Syncer, type SyncObserver } from '../sync/syncer.ts'
+import type { SyncObserver } from '../sync/contract.ts'
+import { Syncer } from '../sync/syncer.ts'
 import { type NodeFacts, networkOf, nodeViewOf } from './node.ts'
 
 export interface AssemblyOptions {

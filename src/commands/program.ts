@@ -2,7 +2,7 @@
 
 import { hostAddresses, speaks } from '../kernel/host.ts'
 import type { Family } from '../net/ip.ts'
-import type { SyncObserver } from '../sync/syncer.ts'
+import type { SyncObserver } from '../sync/contract.ts'
 import { type Assembly, assemble } from './assembly.ts'
 import type { CommandContext } from './context.ts'
 import { loadOnce, nodeNameOf } from './input.ts'

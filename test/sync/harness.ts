@@ -6,8 +6,9 @@ import type { Family } from '../../src/net/ip.ts'
 import { Claims } from '../../src/policy/claims.ts'
 import type { Network } from '../../src/policy/network.ts'
 import type { NodeView } from '../../src/policy/node-view.ts'
+import type { Conflict, SetAside, SyncReport } from '../../src/sync/contract.ts'
 import type { Pace } from '../../src/sync/pace.ts'
-import { type Conflict, type SetAside, Syncer, type SyncReport } from '../../src/sync/syncer.ts'
+import { Syncer } from '../../src/sync/syncer.ts'
 import { cidr, ip } from '../model/build.ts'
 
 /** The network of the test's node: pods by source, everything else as kube-proxy's defaults. */

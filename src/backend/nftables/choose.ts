@@ -36,9 +36,9 @@ export function chooser(port: ServicePort, id: string, add: (object: NftObject) 
     return name
   }
   // The timeout is part of the names: the kernel cannot change that of a set.
-  const groupSet = (letter: string): string => clients(`clients-${seconds}-${letter}/${id}`)
+  const groupSet = (letter: string): string => clients(`aff-${seconds}-${letter}/${id}`)
   const endpointSet = ({ address, port: number }: Endpoint): string =>
-    clients(`clients-${seconds}/${id}/${endpointPart(address, number)}`)
+    clients(`aff-${seconds}/${id}/${endpointPart(address, number)}`)
   const isLarge = [port.internal, port.external, port.externalFromNode].some(
     choice => choice.kind === 'endpoints' && choice.endpoints.length > mostRules,
   )

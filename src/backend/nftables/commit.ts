@@ -13,6 +13,17 @@ const timeoutMs = 120_000
 /** Waits between the tries of a sweep, milliseconds. Kernels before 6.2 free a chain within one RCU grace period or two. */
 const sweepWaits = [20, 200, 1_000]
 
+/** Older versions do not know what our maps are made of, or list it wrongly. Throws CommitError `unsupported`. */
+export async function checkVersion(exec: Exec): Promise<void> {
+  const result = await exec.run('nft', ['--version'])
+  if (result.notFound) throw failure(result)
+  const found = /v(\d+)\.(\d+)\.(\d+)/.exec(result.stdout)
+  if (found === null) return
+  const [major = 0, minor = 0, patch = 0] = found.slice(1).map(Number)
+  if (major > 1 || (major === 1 && (minor > 0 || patch >= 6))) return
+  throw new CommitError('unsupported', `nft ${found[0].slice(1)} is too old: install nftables 1.0.6 or newer`)
+}
+
 /** What the table holds; nothing if there is none. Throws CommitError. */
 export async function read(exec: Exec, family: Family, signal: AbortSignal): Promise<Program> {
   const result = await exec.run('nft', ['-n', 'list', 'table', ...tableOf(family).split(' ')], { signal, timeoutMs })

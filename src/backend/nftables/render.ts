@@ -161,8 +161,11 @@ function typeText(key: readonly KeyType[], data: readonly KeyType[] | 'verdict' 
   return `${isNamed ? 'type' : 'typeof'} ${text(key)}${value};`
 }
 
-/** Elements a dynamic set may have. nft's default, spelt out because it is listed. */
-const dynamicSize = 65_535
+/**
+ * Clients that a dynamic set remembers. The kernel makes the table for that many at once: 0.1 MB a set. nft's default of
+ * 65,535 costs 2 MB, for each endpoint of each Service with affinity. iptables mode remembers 100 by default.
+ */
+const dynamicSize = 4_096
 
 function setText({ key, timeoutSeconds }: SetObject, family: Family): string {
   const dynamic =

@@ -120,7 +120,7 @@ ensure_image() {
   mkdir -p "$cache" || die "the directory $cache, where the kernel is kept, cannot be made."
   # One at a time: two at once would download twice and step on each other.
   exec {lock}>"$cache/lock" || die "$cache/lock cannot be written."
-  flock -n "$lock" || { say "waiting for another hack/vm that prepares the kernel …" && flock "$lock"; }
+  flock -w 3 "$lock" || { say "waiting for another hack/vm that prepares the kernel …" && flock "$lock"; }
   if ! find_image; then
     rm -rf "$cache"/vm-* "$cache/.making"
     mkdir "$cache/.making"

@@ -1,6 +1,7 @@
 // One run of the virtual machine: QEMU, the channels out of it, and the one way it all ends.
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Duplex, Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { qemuArguments, type Task, taskLine } from './task.ts'
 
 /** How a run ended. `broken` and `late` carry the end of the kernel's log and of what QEMU said. */
@@ -12,13 +13,17 @@ export type Ending =
 
 const keptLog = 16_384
 
-/** A virtual machine that runs one task. `stop` may be called at any time and leaves no process. */
+/** How long, in milliseconds, the reader has to take what was written before the time was up. */
+const lastWords = 5_000
+
+/** A virtual machine that runs one task. `stop` may be called at any time. */
 export class Machine {
   private readonly task: Task
   private readonly qemu: ChildProcess
   private readonly writers: Writer[]
   private readonly ending = Promise.withResolvers<Ending>()
   private readonly exited = Promise.withResolvers<void>()
+  private readonly closed = Promise.withResolvers<void>()
   private log = ''
   private control = ''
   /** Set once the command has ended: its status, and how many bytes it wrote to stdout and stderr. */
@@ -33,9 +38,14 @@ export class Machine {
       stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
       detached: true,
     })
-    this.qemu.on('error', error => this.settle({ kind: 'broken', reason: error.message, log: '' }))
-    // Once all it wrote has been read, too.
-    this.qemu.on('close', (code, signal) => this.onExit(code, signal))
+    this.qemu.on('error', error => {
+      this.settle({ kind: 'broken', reason: error.message, log: '' })
+      this.exited.resolve()
+      this.closed.resolve()
+    })
+    this.qemu.on('exit', () => this.exited.resolve())
+    // That is once all it wrote has been read, too.
+    this.qemu.on('close', (code, signal) => this.onClosed(code, signal))
     this.connect()
   }
 
@@ -49,15 +59,29 @@ export class Machine {
     clearTimeout(timer)
     this.kill()
     await this.exited.promise
-    if (ending.kind === 'unread') this.stop()
-    else await Promise.all(this.writers.map(writer => writer.finish()))
+    switch (ending.kind) {
+      case 'unread':
+        await this.stop()
+        break
+      case 'late':
+        // Whoever reads the output may be what stands still.
+        await Promise.race([this.closed.promise.then(() => this.finish()), sleep(lastWords, undefined, { ref: false })])
+        await this.stop()
+        break
+      default:
+        await this.finish()
+    }
     return ending
   }
 
-  /** Ends everything at once; output not yet passed on is lost. */
-  stop(): void {
+  /** Ends everything at once, and waits until it has ended; output not yet passed on is lost. */
+  async stop(): Promise<void> {
     this.kill()
-    for (const writer of this.writers) writer.kill()
+    await Promise.all([this.exited.promise, ...this.writers.map(writer => writer.kill())])
+  }
+
+  private async finish(): Promise<void> {
+    await Promise.all(this.writers.map(writer => writer.finish()))
   }
 
   private kill(): void {
@@ -102,8 +126,13 @@ export class Machine {
 
   private onControl(data: Buffer): void {
     this.control += data.toString()
-    const match = /^done (\d+) (\d+) (\d+)\n/m.exec(this.control)
-    if (match === null) return
+    const line = /^done .*\n/m.exec(this.control)
+    if (line === null) return
+    const match = /^done (\d+) (\d+) (\d+)\n/.exec(line[0])
+    if (match === null) {
+      this.settle({ kind: 'broken', reason: `it reported "${line[0].trim()}"`, log: this.log })
+      return
+    }
     const [status = 125, ...bytes] = match.slice(1).map(Number)
     this.report = { status, bytes }
     this.finishIfRead()
@@ -117,11 +146,11 @@ export class Machine {
       this.settle({ kind: 'done', status })
   }
 
-  private onExit(code: number | null, signal: string | null): void {
+  private onClosed(code: number | null, signal: string | null): void {
     const how = signal === null ? `QEMU ended with status ${code}` : `QEMU was killed by ${signal}`
     const when = this.control.includes('started') ? 'while the command ran' : 'before the command was started'
     this.settle({ kind: 'broken', reason: `${how} ${when}`, log: this.log })
-    this.exited.resolve()
+    this.closed.resolve()
   }
 }
 
@@ -165,7 +194,8 @@ class Writer {
     await this.exited
   }
 
-  kill(): void {
+  async kill(): Promise<void> {
     this.cat.kill('SIGKILL')
+    await this.exited
   }
 }

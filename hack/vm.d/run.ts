@@ -53,16 +53,17 @@ async function main(): Promise<number> {
   const machine = new Machine(task)
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
-      machine.stop()
-      process.exit(128 + constants.signals[signal])
+      machine.stop().finally(() => process.exit(128 + constants.signals[signal]))
     })
   }
   return explain(task, await machine.run())
 }
 
-try {
-  process.exitCode = await main()
-} catch (error) {
-  say(error instanceof Error ? `${error.message}.` : String(error))
-  process.exitCode = error instanceof UsageError ? 2 : 125
-}
+// Without `exit` a reader that stands still would keep this process.
+main().then(
+  status => process.exit(status),
+  (error: unknown) => {
+    say(error instanceof Error ? `${error.message}.` : String(error))
+    process.exit(error instanceof UsageError ? 2 : 125)
+  },
+)

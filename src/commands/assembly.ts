@@ -55,6 +55,7 @@ export function assemble(options: AssemblyOptions): Assembly {
     hostAddresses,
     givenAddresses,
     conntrackIsLiberal,
+    serviceCIDRs: store.serviceCIDRs(),
   })
 
   const families = options.families.map(family => {
@@ -97,13 +98,13 @@ export function assemble(options: AssemblyOptions): Assembly {
     return { family, backend, syncer, network: () => network, refreshNode }
   })
 
-  let nodeSeen = store.node()
+  let revision = store.networkRevision
   return {
     store,
     families,
     distribute() {
-      if (store.node() !== nodeSeen) {
-        nodeSeen = store.node()
+      if (store.networkRevision !== revision) {
+        revision = store.networkRevision
         for (const { refreshNode } of families) refreshNode()
       }
       // Nothing observes them yet; left alone they would pile up.

@@ -1,7 +1,7 @@
 // What the configuration and the Node object say of this node, in the terms of policy.
 import type { Configuration } from '../config/types.ts'
 import type { NodeRecord } from '../model/records.ts'
-import { type Family, familyOf, formatCIDR, type IP } from '../net/ip.ts'
+import { type CIDR, type Family, familyOf, formatCIDR, type IP } from '../net/ip.ts'
 import { localDetector } from '../policy/detector.ts'
 import type { Network } from '../policy/network.ts'
 import { chooseNodeIPs, type NodeIPs, nodeView } from '../policy/node-ips.ts'
@@ -18,6 +18,8 @@ export interface NodeFacts {
   /** Addresses given on the command line stand in for a Node object that has none. */
   readonly givenAddresses: readonly IP[]
   readonly conntrackIsLiberal: boolean
+  /** Of both families. */
+  readonly serviceCIDRs: readonly CIDR[]
 }
 
 /** The network of one family, as a backend needs it. */
@@ -49,6 +51,10 @@ export function networkOf(configuration: Configuration, facts: NodeFacts, family
       admitsLoopback(addresses, family),
     dropInvalid: !configuration.conntrack.tcpBeLiberal && !facts.conntrackIsLiberal,
     nodeAddresses: facts.hostAddresses.filter(ip => familyOf(ip) === family),
+    // Of no use to the other modes, which a change of them must not trouble.
+    ...(configuration.mode === 'nftables'
+      ? { serviceCIDRs: facts.serviceCIDRs.filter(({ address }) => familyOf(address) === family) }
+      : {}),
   }
 }
 

@@ -1,6 +1,7 @@
 // `penstock run`: the daemon. With --once, one full sync.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CommitError } from '../backend/backend.ts'
+import { backends } from '../backend/registry.ts'
 import type { Configuration } from '../config/types.ts'
 import { beLiberal, isLiberal } from '../kernel/conntrack.ts'
 import { hostAddresses } from '../kernel/host.ts'
@@ -59,7 +60,7 @@ async function once(context: CommandContext, assembly: Assembly): Promise<number
     assembly.families.map(async family => {
       const failure = await syncWithPatience(family, signal)
       if (failure !== undefined) return isNeedless(failure, family.syncer)
-      await sweep(family, signal, log)
+      await sweep(family, context)
       const set = await settings(family, configuration, log)
       return set && family.syncer.setAsides.length === 0
     }),
@@ -114,7 +115,7 @@ async function daemon(context: CommandContext, assembly: Assembly): Promise<numb
     assembly.distribute()
     await Promise.all(
       families.map(async family => {
-        void afterFirstSync(family, configuration, ended, log)
+        void afterFirstSync(family, context)
         await family.syncer.run(ended)
       }),
     )
@@ -141,22 +142,24 @@ function untilAborted(promise: Promise<void>, signal: AbortSignal): Promise<void
 }
 
 /** The protective rules are in the kernel before the settings that they protect from. */
-async function afterFirstSync(
-  family: FamilyAssembly,
-  configuration: Configuration,
-  signal: AbortSignal,
-  log: Logger,
-): Promise<void> {
-  if (!(await family.syncer.untilSynced(signal))) return
-  await sweep(family, signal, log)
-  await settings(family, configuration, log)
+async function afterFirstSync(family: FamilyAssembly, context: CommandContext): Promise<void> {
+  if (!(await family.syncer.untilSynced(context.signal))) return
+  await sweep(family, context)
+  await settings(family, context.configuration, context.log)
 }
 
-/** What an earlier run left by other tools goes now that the rules are in. What cannot be removed is said. */
-async function sweep({ family, backend }: FamilyAssembly, signal: AbortSignal, log: Logger): Promise<void> {
+/**
+ * What an earlier run left in another mode or by other tools goes, now that the rules are in. What cannot be removed is
+ * said.
+ */
+async function sweep({ family, backend }: FamilyAssembly, context: CommandContext): Promise<void> {
+  const { exec, signal, log } = context
   try {
     const removed = await backend.sweep?.(signal)
     if (removed !== undefined) log.info({ family, removed }, 'swept')
+    for (const [mode, make] of Object.entries(backends)) {
+      if (mode !== backend.mode) await make({ family, exec }).cleanup(signal)
+    }
   } catch (error) {
     log.warn({ family, error: describeFailure(error) }, 'what an earlier run left behind cannot be removed')
   }

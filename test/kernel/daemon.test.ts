@@ -136,6 +136,23 @@ describe.each<Variant>(['nft', 'legacy'])('iptables-%s', variant => {
     expect((await daemon.end('SIGTERM')).exitCode).toBe(0)
   })
 
+  it('takes over from its own former mode and leaves nothing of it', async () => {
+    const path = await node.write('objects.json', manifest(web))
+    const isEmpty = async () => !(await node.save()).some(line => line.includes('PENSTOCK-'))
+    const hasTable = async () => (await node.check('nft', 'list', 'tables')).includes('table ip penstock')
+    for (const mode of ['iptables', 'nftables', 'iptables']) {
+      const once = await node.penstock(['run', '--once', '--manifests', path, '--proxy-mode', mode])
+      expect(once.exitCode, once.stderr).toBe(0)
+      expect((await node.penstock(['plan', '--manifests', path, '--proxy-mode', mode])).exitCode).toBe(0)
+      expect({ iptables: !(await isEmpty()), nftables: await hasTable() }).toEqual({
+        iptables: mode === 'iptables',
+        nftables: mode === 'nftables',
+      })
+    }
+    expect((await node.penstock(['cleanup'])).exitCode).toBe(0)
+    expect({ iptables: !(await isEmpty()), nftables: await hasTable() }).toEqual({ iptables: false, nftables: false })
+  })
+
   it('cleanup leaves the rules of others as they were', async () => {
     const own = (lines: readonly string[]) => lines.filter(line => !line.includes('PENSTOCK-'))
     await node.restore(foreign, 'nft')

@@ -1,6 +1,7 @@
 // One scenario in the world with real packets: what the program writes is met by probes, and must read back as it was meant.
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { ProxyMode } from '../../src/config/types.ts'
 import { formatAddressPort } from '../../src/net/ip.ts'
 import { list, mapping, texts } from '../conformance/check.ts'
 import { type ApiObject, refOf } from '../conformance/objects.ts'
@@ -29,14 +30,19 @@ export function unsendable({ packet, origin, real, why }: ScenarioPacket): strin
 }
 
 /** Runs all steps of a scenario. `directory` is emptied and used for its manifests. */
-export async function runScenario(world: World, scenario: Scenario, directory: string): Promise<Report> {
+export async function runScenario(
+  world: World,
+  scenario: Scenario,
+  mode: ProxyMode,
+  directory: string,
+): Promise<Report> {
   const failures: string[] = []
   const leftOut: string[] = []
   let sent = 0
   const objects = new Map<string, ApiObject>()
   await rm(directory, { recursive: true, force: true })
   await mkdir(join(directory, 'manifests'), { recursive: true })
-  await writeFile(join(directory, 'config.json'), JSON.stringify(configurationOf(scenario.config)))
+  await writeFile(join(directory, 'config.json'), JSON.stringify(configurationOf(scenario.config, mode)))
   await world.setFurtherAddresses(scenario.nodeAddresses.filter(address => !places.nodeAddresses.includes(address)))
   await world.forgetFlows()
   for (const step of scenario.steps) {
@@ -82,14 +88,15 @@ function penstock(world: World, directory: string, ...args: readonly string[]) {
 }
 
 /** The scenario's configuration as a file. What concerns the whole machine and not its rules is left as it is. */
-function configurationOf(config: ScenarioConfig): object {
+function configurationOf(config: ScenarioConfig, mode: ProxyMode): object {
   const { masqueradeAll, masqueradeBit, localhostNodePorts, ...general } = config
   return {
     apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
     kind: 'KubeProxyConfiguration',
-    mode: 'iptables',
+    mode,
     ...general,
     iptables: { masqueradeAll, masqueradeBit, localhostNodePorts },
+    nftables: { masqueradeAll, masqueradeBit },
     conntrack: { maxPerCore: 0, min: 0 },
   }
 }

@@ -1,19 +1,35 @@
-// Every conformance scenario with real packets, on both variants of iptables: the program's own command line in a node's
-// namespace, then connections and datagrams from everywhere in the world.
+// Every conformance scenario with real packets, on both variants of iptables and on nftables: the program's own command
+// line in a node's namespace, then connections and datagrams from everywhere in the world.
 import { execFile } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { loadScenarios } from '../conformance/scenario.ts'
+import type { ProxyMode } from '../../src/config/types.ts'
+import { asNftables } from '../conformance/nftables.ts'
+import { loadScenarios, type Scenario } from '../conformance/scenario.ts'
 import { type Variant, World } from '../support/world/world.ts'
 import { runScenario } from './run-scenario.ts'
 
 const scenarios = loadScenarios()
 const real = scenarios.filter(scenario => scenario.real)
 
-describe.each<Variant>(['nft', 'legacy'])('iptables-%s', variant => {
+interface Kind {
+  readonly name: string
+  readonly mode: ProxyMode
+  /** The iptables that others on the node use. */
+  readonly variant: Variant
+  readonly meant: (scenario: Scenario) => Scenario
+}
+
+const kinds: readonly Kind[] = [
+  { name: 'iptables-nft', mode: 'iptables', variant: 'nft', meant: scenario => scenario },
+  { name: 'iptables-legacy', mode: 'iptables', variant: 'legacy', meant: scenario => scenario },
+  { name: 'nftables', mode: 'nftables', variant: 'nft', meant: asNftables },
+]
+
+describe.each(kinds)('$name', ({ name: kind, mode, variant, meant }) => {
   let world: World
   let directory: string
   let sent = 0
@@ -29,11 +45,11 @@ describe.each<Variant>(['nft', 'legacy'])('iptables-%s', variant => {
     await rm(directory, { recursive: true, force: true })
     const reasons = [...leftOut].map(([why, count]) => `${count} packets: ${why}`)
     const whole = scenarios.filter(scenario => !scenario.real).map(({ name, why }) => `${name}: ${why}`)
-    console.info([`${variant}: ${sent} packets sent; not sent:`, ...reasons, ...whole].join('\n  '))
+    console.info([`${kind}: ${sent} packets sent; not sent:`, ...reasons, ...whole].join('\n  '))
   })
 
   test.each(real.map(scenario => [scenario.name, scenario] as const))('%s', async (_name, scenario) => {
-    const report = await runScenario(world, scenario, join(directory, 'scenario'))
+    const report = await runScenario(world, meant(scenario), mode, join(directory, 'scenario'))
     sent += report.sent
     for (const why of report.leftOut) leftOut.set(why, (leftOut.get(why) ?? 0) + 1)
     expect(report.failures).toEqual([])

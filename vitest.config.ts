@@ -1,4 +1,5 @@
-// Two projects: `fast` needs no root and no kernel; `kernel` runs in network namespaces that the tests make themselves.
+// `fast` needs no root and no kernel; `kernel` runs in network namespaces that the tests make themselves; `vm` boots
+// virtual machines, takes minutes and is run by itself.
 import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
@@ -8,7 +9,7 @@ export default defineConfig({
         test: {
           name: 'fast',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/kernel/**', 'test/vm/**'],
+          exclude: ['test/kernel/**', 'test/vm/tool.test.ts'],
           testTimeout: 30_000,
         },
       },
@@ -18,6 +19,15 @@ export default defineConfig({
           include: ['test/kernel/**/*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: 'vm',
+          include: ['test/vm/tool.test.ts'],
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
           fileParallelism: false,
         },
       },

@@ -97,6 +97,8 @@ ensure_initrd() {
   hash=$(cat "$root/hack/vm.d/init" "$root/hack/vm.d/inside" "$root/hack/vm.d/image.sh" "$(command -v busybox)" | sha256sum)
   initrd=$image/initrd-${hash:0:16}
   [ ! -s "$initrd" ] || return 0
+  # Those of former versions, and what a former run could not finish; not one that another run is about to read.
+  find "$image" -maxdepth 1 \( -name 'initrd-*' -o -name '.initrd.*' \) -mmin +60 -exec rm -rf {} +
   tree=$(mktemp -d "$image/.initrd.XXXXXX")
   mkdir "$tree"/{bin,modules,dev,proc,sys,host,overlay,view,root}
   cp "$(command -v busybox)" "$tree/bin/busybox"

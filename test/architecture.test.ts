@@ -48,13 +48,16 @@ function roomOf(path: string): string {
 }
 
 const contract = 'backend/backend.ts'
+/** What all backends make of a traced packet. */
+const outcome = 'backend/outcome.ts'
 const pureFoundations = ['net', 'model', 'policy']
 
 /** Rooms that files of a room may import besides their own; undefined: any. */
 function allowedFor(room: string): readonly string[] | undefined {
   if (room === contract) return pureFoundations
+  if (room === outcome) return [...pureFoundations, contract]
   if (room === 'backend/registry.ts') return [...backendRooms, contract, 'net']
-  if (backendRooms.includes(room)) return [...pureFoundations, contract]
+  if (backendRooms.includes(room)) return [...pureFoundations, contract, outcome]
   switch (room) {
     case 'net':
     case 'version.ts':

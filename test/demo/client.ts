@@ -20,22 +20,41 @@ type Outcome =
   | { readonly kind: 'silent' }
   | { readonly kind: 'error'; readonly message: string }
 
+/** Below the ports that the kernel hands out by itself, and below node ports. */
+const firstPort = 10_000
+const lastPort = 29_999
+let nextPort = firstPort
+
+/**
+ * Each connection has a source port that none before it had. The pods close first, so that the kernel would give a port
+ * again within seconds, while conntrack still holds its former flow: a packet of the new one may then be INVALID, which
+ * says something of a client with too few ports and nothing of a Service.
+ */
+function freshPort(): number {
+  const port = nextPort
+  nextPort = port === lastPort ? firstPort : port + 1
+  return port
+}
+
 function once({ source, host, port, timeoutMs }: Omit<SendParams, 'count' | 'parallel'>): Promise<Outcome> {
   const began = performance.now()
   return new Promise(resolve => {
-    const request = get({ host, port, localAddress: source, agent: false, path: '/' }, response => {
-      let text = ''
-      response.setEncoding('utf8')
-      response.on('data', (chunk: string) => {
-        text += chunk
-      })
-      response.on('end', () => {
-        clearTimeout(timer)
-        if (response.statusCode === 200) resolve({ kind: 'answered', answer: JSON.parse(text) })
-        else resolve({ kind: 'error', message: `status ${response.statusCode}` })
-      })
-      response.on('error', fail)
-    })
+    const request = get(
+      { host, port, localAddress: source, localPort: freshPort(), agent: false, path: '/' },
+      response => {
+        let text = ''
+        response.setEncoding('utf8')
+        response.on('data', (chunk: string) => {
+          text += chunk
+        })
+        response.on('end', () => {
+          clearTimeout(timer)
+          if (response.statusCode === 200) resolve({ kind: 'answered', answer: JSON.parse(text) })
+          else resolve({ kind: 'error', message: `status ${response.statusCode}` })
+        })
+        response.on('error', fail)
+      },
+    )
     const fail = (error: NodeJS.ErrnoException): void => {
       clearTimeout(timer)
       if (error.code === 'ECONNREFUSED') resolve({ kind: 'refused', ms: performance.now() - began })

@@ -2,7 +2,8 @@
 import { cidrContains, type IP, ipToHex } from '../../net/ip.ts'
 import type { Packet } from '../../net/packet.ts'
 import type { Network } from '../../policy/network.ts'
-import type { Outcome, Program, TracedEndpoint, TracedRule } from '../backend.ts'
+import type { Outcome, Program, TracedRule } from '../backend.ts'
+import { outcomeOf, type Way } from '../outcome.ts'
 import { chainKey, chains, jumpKey, type Table } from './names.ts'
 import { type Match, parseRule, type Rule } from './rule-parser.ts'
 import { loopback } from './skeleton.ts'
@@ -36,7 +37,7 @@ export function trace(program: Program, packet: Packet, network: Network): Outco
     const destination = state.endpoint === undefined ? packet.dst : hostOf(state.endpoint)
     return walker.deliver(state, fromHost, isHost(destination))
   })
-  return summarize(outcomes, walker)
+  return outcomeOf(outcomes.map(wayOf), walker.servicePort, walker.path)
 }
 
 interface ParsedRule extends Rule {
@@ -275,35 +276,12 @@ function inCIDR({ hex, prefix }: { hex: string; prefix: number }, address: strin
   return digits >> (4 - rest) === 0
 }
 
-function summarize(ways: readonly State[], walker: Walker): Outcome {
-  const byAddress = new Map<string, TracedEndpoint>()
-  const verdicts = new Set<Outcome['verdict']>()
-  for (const way of ways) {
-    if (way.weight <= 0) continue
-    if (way.end === 'drop') verdicts.add('drop')
-    else if (way.end === 'reject') verdicts.add('reject')
-    else if (way.endpoint === undefined) verdicts.add('none')
-    else {
-      verdicts.add('dnat')
-      const before = byAddress.get(way.endpoint)
-      byAddress.set(way.endpoint, {
-        address: way.endpoint,
-        probability: (before?.probability ?? 0) + way.weight,
-        masquerade: (before?.masquerade ?? false) || way.masqueraded,
-      })
-    }
-  }
-  // Several verdicts by chance are not something we compile; the worst is shown rather than hidden.
-  const verdict = (['drop', 'reject', 'none', 'dnat'] as const).find(name => verdicts.has(name)) ?? 'none'
-  const endpoints = [...byAddress.values()].sort((a, b) => (a.address < b.address ? -1 : 1))
-  return {
-    verdict,
-    endpoints: endpoints.map(endpoint => ({ ...endpoint, probability: Number(endpoint.probability.toFixed(6)) })),
-    masquerade: endpoints.some(endpoint => endpoint.masquerade),
-    servicePort: walker.servicePort,
-    path: walker.path,
-  }
-}
+const wayOf = ({ weight, endpoint, end, masqueraded }: State): Way => ({
+  weight,
+  endpoint,
+  refusal: end === 'drop' || end === 'reject' ? end : undefined,
+  masqueraded,
+})
 
 function hostOf(addressPort: string): IP {
   const end = addressPort.lastIndexOf(':')

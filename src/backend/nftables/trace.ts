@@ -2,7 +2,8 @@
 import { cidrContains, type IP } from '../../net/ip.ts'
 import type { Packet } from '../../net/packet.ts'
 import type { Network } from '../../policy/network.ts'
-import type { Outcome, Program, TracedEndpoint } from '../backend.ts'
+import type { Outcome, Program } from '../backend.ts'
+import { outcomeOf, type Way } from '../outcome.ts'
 import { chains } from './names.ts'
 import { loopback } from './skeleton.ts'
 import { type State, Walker } from './walk.ts'
@@ -29,35 +30,12 @@ export function trace(program: Program, packet: Packet, network: Network): Outco
     const { end: _ended, ...onward } = way
     return walker.baseChain(chains.postrouting, onward)
   })
-  return summarize(outcomes, walker)
+  return outcomeOf(outcomes.map(wayOf), walker.servicePort, walker.path)
 }
 
-function summarize(ways: readonly State[], walker: Walker): Outcome {
-  const byAddress = new Map<string, TracedEndpoint>()
-  const verdicts = new Set<Outcome['verdict']>()
-  for (const way of ways) {
-    if (way.weight <= 0) continue
-    if (way.end === 'drop' || way.end === 'reject') verdicts.add(way.end)
-    else if (way.endpoint === undefined) verdicts.add('none')
-    else {
-      verdicts.add('dnat')
-      const address = way.endpoint.text
-      const before = byAddress.get(address)
-      byAddress.set(address, {
-        address,
-        probability: (before?.probability ?? 0) + way.weight,
-        masquerade: (before?.masquerade ?? false) || way.masqueraded,
-      })
-    }
-  }
-  // Several verdicts by chance are not something we compile; the worst is shown rather than hidden.
-  const verdict = (['drop', 'reject', 'none', 'dnat'] as const).find(name => verdicts.has(name)) ?? 'none'
-  const endpoints = [...byAddress.values()].sort((a, b) => (a.address < b.address ? -1 : 1))
-  return {
-    verdict,
-    endpoints: endpoints.map(endpoint => ({ ...endpoint, probability: Number(endpoint.probability.toFixed(6)) })),
-    masquerade: endpoints.some(endpoint => endpoint.masquerade),
-    servicePort: walker.servicePort,
-    path: walker.path,
-  }
-}
+const wayOf = ({ weight, endpoint, end, masqueraded }: State): Way => ({
+  weight,
+  endpoint: endpoint?.text,
+  refusal: end === 'drop' || end === 'reject' ? end : undefined,
+  masqueraded,
+})

@@ -50,6 +50,9 @@ function roomOf(path: string): string {
 const contract = 'backend/backend.ts'
 /** What all backends make of a traced packet. */
 const outcome = 'backend/outcome.ts'
+/** What the backends that write by the iptables programs share: chains and jumps, reading, planning, walking them. */
+const xtables = 'backend/xtables'
+const usersOfXtables = ['backend/iptables', 'backend/ipvs']
 const pureFoundations = ['net', 'model', 'policy']
 
 /** Rooms that files of a room may import besides their own; undefined: any. */
@@ -57,7 +60,10 @@ function allowedFor(room: string): readonly string[] | undefined {
   if (room === contract) return pureFoundations
   if (room === outcome) return [...pureFoundations, contract]
   if (room === 'backend/registry.ts') return [...backendRooms, contract, 'net']
-  if (backendRooms.includes(room)) return [...pureFoundations, contract, outcome]
+  if (room === xtables) return [...pureFoundations, contract, outcome]
+  if (backendRooms.includes(room)) {
+    return [...pureFoundations, contract, outcome, ...(usersOfXtables.includes(room) ? [xtables] : [])]
+  }
   switch (room) {
     case 'net':
     case 'version.ts':
@@ -82,9 +88,12 @@ function allowedFor(room: string): readonly string[] | undefined {
   }
 }
 
-const backendRooms = [...new Set(sources.map(({ path }) => roomOf(path)))].filter(room => /^backend\/[^.]+$/.test(room))
+/** The backends, each in a room of its own. */
+const backendRooms = [...new Set(sources.map(({ path }) => roomOf(path)))].filter(
+  room => /^backend\/[^.]+$/.test(room) && room !== xtables,
+)
 
-/** Files of a backend that reach the kernel, by name. */
+/** Files of a backend, or of what backends share, that reach the kernel, by name. */
 const kernelFacing = ['read.ts', 'commit.ts']
 /** Files that hand the means of starting programs on without using them: they may name its type, and nothing else. */
 const handsOn = ['tools.ts', 'index.ts', 'registry.ts']
@@ -140,10 +149,24 @@ describe('the import rule', () => {
       offending('backend/iptables/compile.ts', 'kernel/exec.ts', true),
       offending('backend/iptables/index.ts', 'kernel/exec.ts'),
       offending('backend/iptables/compile.ts', 'sync/program.ts'),
+      offending('backend/iptables/trace.ts', 'backend/nftables/walk.ts'),
+      offending('backend/nftables/trace.ts', 'backend/xtables/walk.ts'),
+      offending('backend/xtables/plan.ts', 'backend/iptables/names.ts', true),
+      offending('backend/xtables/plan.ts', 'kernel/exec.ts', true),
+      offending('backend/xtables/tools.ts', 'kernel/exec.ts'),
+      offending('backend/registry.ts', 'backend/xtables/tools.ts'),
+      offending('sync/syncer.ts', 'backend/xtables/plan.ts'),
       offending('api/source.ts', 'commands/input.ts'),
       offending('observe/log.ts', 'kernel/host.ts'),
     ]) {
       expect(violations(source)).toHaveLength(1)
+    }
+    for (const source of [
+      offending('backend/iptables/trace.ts', 'backend/xtables/walk.ts'),
+      offending('backend/xtables/tools.ts', 'kernel/exec.ts', true),
+      offending('backend/xtables/commit.ts', 'kernel/exec.ts'),
+    ]) {
+      expect(violations(source)).toEqual([])
     }
   })
 
@@ -162,6 +185,7 @@ describe('the import rule', () => {
       expect(others).toEqual([])
     }
     expect(backendRooms).toContain('backend/iptables')
+    expect(backendRooms).not.toContain(xtables)
   })
 
   it('lets health and observe see types of the model alone', () => {

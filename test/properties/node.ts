@@ -2,8 +2,10 @@
 
 import type { Backend, KernelObject, Program } from '../../src/backend/backend.ts'
 import { iptablesBackend } from '../../src/backend/iptables/index.ts'
-import { plan } from '../../src/backend/iptables/plan.ts'
-import { parseSave } from '../../src/backend/iptables/save.ts'
+import { chainPrefix } from '../../src/backend/iptables/names.ts'
+import { planOptions } from '../../src/backend/iptables/plan.ts'
+import { plan } from '../../src/backend/xtables/plan.ts'
+import { parseSave } from '../../src/backend/xtables/save.ts'
 import type { ModelEvent } from '../../src/model/records.ts'
 import { Store } from '../../src/model/store.ts'
 import type { Family } from '../../src/net/ip.ts'
@@ -81,9 +83,12 @@ export class StrictNode {
 
   /** What is ours in the kernel. */
   held(): Program {
+    const tables = ['filter', 'nat'] as const
     return new Map(
-      (['filter', 'nat'] as const).flatMap(table =>
-        [...parseSave(this.kernel.save(table))].map(({ key, value }): [string, string] => [key, value]),
+      tables.flatMap(table =>
+        [...parseSave(this.kernel.save(table), { prefix: chainPrefix, tables })].map(
+          ({ key, value }): [string, string] => [key, value],
+        ),
       ),
     )
   }
@@ -94,7 +99,10 @@ export class StrictNode {
     const backend: Backend =
       chunk === undefined
         ? own
-        : { ...own, plan: (delta, program) => plan(delta, program, { chunk, withoutDeclarations: variant === 'nft' }) }
+        : {
+            ...own,
+            plan: delta => plan(delta, { ...planOptions(undefined), chunk, withoutDeclarations: variant === 'nft' }),
+          }
     return harness({ backend, family, store: this.store })
   }
 }

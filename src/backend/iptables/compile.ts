@@ -4,16 +4,7 @@ import { formatAddressPort, formatCIDR, type IP, ipToHex } from '../../net/ip.ts
 import type { Network } from '../../policy/network.ts'
 import type { Endpoint, EndpointChoice, Frontend, ServicePort } from '../../policy/service-port.ts'
 import type { KernelObject } from '../backend.ts'
-import {
-  chainKey,
-  entryKey,
-  hashName,
-  type ServiceChainKind,
-  serviceChain,
-  serviceHashLength,
-  type Table,
-  trees,
-} from './names.ts'
+import { chainKey, hashName, type Table } from '../xtables/names.ts'
 import {
   chance,
   comment,
@@ -25,7 +16,8 @@ import {
   portMatch,
   recent,
   reject,
-} from './rules.ts'
+} from '../xtables/rules.ts'
+import { entryKey, type ServiceChainKind, serviceChain, serviceHashLength, trees } from './names.ts'
 import { entryPath } from './tree.ts'
 
 /** Endpoints that stay in one chain; beyond, groups by hash get a chain each, so that a change rewrites one group. */

@@ -1,13 +1,15 @@
 // The iptables backend, put together. See README.md in this folder.
 import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
-import { type Backend, CommitError } from '../backend.ts'
-import { cleanup, commit, isIntact, read } from './commit.ts'
+import type { Backend } from '../backend.ts'
+import { cleanup, commit, isIntact, read, type Witness } from '../xtables/commit.ts'
+import { plan } from '../xtables/plan.ts'
+import type { Scope } from '../xtables/save.ts'
+import { toolChoice, type Variant } from '../xtables/tools.ts'
 import { compileServicePort } from './compile.ts'
-import { trees } from './names.ts'
-import { type PlanOptions, plan } from './plan.ts'
+import { chainPrefix, chains, trees } from './names.ts'
+import { planOptions } from './plan.ts'
 import { skeleton } from './skeleton.ts'
-import { detectTools, type Tools, toolsOf, type Variant } from './tools.ts'
 import { trace } from './trace.ts'
 import { treeLayout } from './tree.ts'
 
@@ -18,37 +20,17 @@ export interface IptablesOptions {
   readonly variant?: Variant
 }
 
-/** Measured: README.md. Before the variant is known, only text for people is planned. */
-const planOptions = (tools: Pick<Tools, 'variant' | 'version'> | undefined): PlanOptions => ({
-  chunk: tools?.variant === 'nft' ? 2_000 : 1_000_000,
-  withoutDeclarations: tools?.variant === 'nft' && tools.version === '1.8.4',
-})
+const scope: Scope = { prefix: chainPrefix, tables: ['filter', 'nat'] }
 
-async function given(exec: Exec, family: Family, variant: Variant): Promise<Tools> {
-  const tools = await toolsOf(exec, family, variant)
-  if (tools === undefined) throw new CommitError('unsupported', `the ${variant} variant of iptables is not installed`)
-  return tools
-}
+const witnesses: readonly Witness[] = [
+  { table: 'nat', chain: 'PREROUTING', target: chains.services },
+  { table: 'filter', chain: 'FORWARD', target: chains.forward },
+]
 
 /** One instance an address family. */
 export function iptablesBackend(options: IptablesOptions): Backend {
   const { family, exec } = options
-  let tools: Promise<Tools> | undefined
-  let known: Tools | undefined
-  const detected = (): Promise<Tools> => {
-    tools ??= (options.variant === undefined ? detectTools(exec, family) : given(exec, family, options.variant)).then(
-      found => {
-        known = found
-        return found
-      },
-      (error: unknown) => {
-        // Asked again next time: iptables may be installed later.
-        tools = undefined
-        throw error
-      },
-    )
-    return tools
-  }
+  const tools = toolChoice(exec, family, options.variant)
   let canCompareAddresses = true
   return {
     mode: 'iptables',
@@ -62,10 +44,10 @@ export function iptablesBackend(options: IptablesOptions): Backend {
         { table: 'filter', root: trees.nodePort, byAddress: false },
         { table: 'filter', root: trees.health, byAddress: false },
       ]),
-    plan: (delta, program) => plan(delta, program, planOptions(known)),
-    read: async signal => read(exec, await detected(), signal),
-    isIntact: async signal => isIntact(exec, await detected(), signal),
-    commit: async (transaction, signal) => commit(exec, await detected(), transaction, signal),
+    plan: delta => plan(delta, planOptions(tools.known)),
+    read: async signal => read(exec, await tools.find(), scope, signal),
+    isIntact: async signal => isIntact(exec, await tools.find(), witnesses, signal),
+    commit: async (transaction, signal) => commit(exec, await tools.find(), transaction, signal),
     trace,
     giveUp: () => {
       if (!canCompareAddresses) return undefined
@@ -73,13 +55,13 @@ export function iptablesBackend(options: IptablesOptions): Backend {
       return 'this kernel has no xt_bpf (CONFIG_NETFILTER_XT_MATCH_BPF): a pod that reaches itself through a Service gets no answer'
     },
     sweep: async signal => {
-      const { variant } = await detected()
+      const { variant } = await tools.find()
       const other = variant === 'nft' ? 'legacy' : 'nft'
-      const cleaned = await cleanup(exec, family, [other], planOptions, signal)
+      const cleaned = await cleanup(exec, family, [other], scope, planOptions, signal)
       return cleaned.length === 0 ? undefined : `rules that an earlier run had left in the ${other} variant of iptables`
     },
     cleanup: async signal => {
-      await cleanup(exec, family, ['nft', 'legacy'], planOptions, signal)
+      await cleanup(exec, family, ['nft', 'legacy'], scope, planOptions, signal)
     },
   }
 }

@@ -1,7 +1,5 @@
-// Names of tables' chains and keys of kernel objects. Everything of ours starts with one prefix.
-import { createHash } from 'node:crypto'
-
-export type Table = 'filter' | 'nat'
+// Names of this backend's chains, and keys of tree entries. Everything of ours starts with one prefix.
+import { type Table, tableOf } from '../xtables/names.ts'
 
 /** Chains with this prefix are ours; no other chain is ever written, flushed or deleted. */
 export const chainPrefix = 'PENSTOCK-'
@@ -49,57 +47,32 @@ export type ServiceChainKind =
   /** Affinity checks for a group of endpoints. */
   | 'AFF'
 
-const base32Alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'
-
-/** The first `length` characters of the base32 (RFC 4648) form of SHA-256. */
-export function hashName(text: string, length: number): string {
-  const digest = createHash('sha256').update(text).digest()
-  let out = ''
-  let bits = 0
-  let value = 0
-  for (const byte of digest) {
-    value = ((value << 8) | byte) & 0xfff
-    bits += 8
-    while (bits >= 5) {
-      bits -= 5
-      out += base32Alphabet[(value >> bits) & 31]
-      if (out.length === length) return out
-    }
-    value &= (1 << bits) - 1
-  }
-  return out
-}
-
 /** A Service port's chain: 28 characters, the longest name that both variants of iptables take. */
 export const serviceChain = (kind: ServiceChainKind, hash: string): string => `${chainPrefix}${kind}-${hash}`
+
+const serviceChains = /^PENSTOCK-(?:SVC|EXT|CLU|SRC|EPG|AFF)-/
+
+/** True for chains of one Service port; all others decide which packets get there. */
+export const isServiceChain = (chain: string): boolean => serviceChains.test(chain)
 
 /** Characters of hash in a Service chain's name: 75 bits. */
 export const serviceHashLength = 15
 
-/** Key of a chain as a kernel object; its value is the chain's rules, one a line. */
-export const chainKey = (table: Table, chain: string): string => `${table}/${chain}`
-
-/** Key of a jump from a chain that is not ours; its value is the rule. */
-export const jumpKey = (table: Table, from: string, to: string): string => `${table}/${from}>${to}`
-
 /** Key of an entry of a tree: `path` is hexadecimal, see `tree.ts`. */
 export const entryKey = (table: Table, tree: TreeName, path: string): string => `${table}/${tree}@${path}`
 
-/** What a key stands for. */
-export type ParsedKey =
-  | { readonly kind: 'chain'; readonly table: Table; readonly chain: string }
-  | { readonly kind: 'jump'; readonly table: Table; readonly from: string; readonly to: string }
-  | { readonly kind: 'entry'; readonly table: Table; readonly tree: string; readonly path: string }
+/** What the key of an entry stands for. */
+export interface ParsedEntryKey {
+  readonly table: Table
+  readonly tree: string
+  readonly path: string
+}
 
-/** Takes a key apart. Keys are made here only, so a malformed one is a programming error and throws. */
-export function parseKey(key: string): ParsedKey {
+/** Takes the key of an entry apart; undefined for any other key. */
+export function parseEntryKey(key: string): ParsedEntryKey | undefined {
   const slash = key.indexOf('/')
-  const table = key.slice(0, slash)
-  if (table !== 'filter' && table !== 'nat') throw new Error(`not a key of the iptables backend: ${key}`)
-  const rest = key.slice(slash + 1)
-  const jump = rest.indexOf('>')
-  if (jump >= 0) return { kind: 'jump', table, from: rest.slice(0, jump), to: rest.slice(jump + 1) }
-  const entry = rest.indexOf('@')
-  if (entry >= 0) return { kind: 'entry', table, tree: rest.slice(0, entry), path: rest.slice(entry + 1) }
-  return { kind: 'chain', table, chain: rest }
+  const entry = key.indexOf('@', slash)
+  const table = tableOf(key.slice(0, slash))
+  if (table === undefined || entry < 0) return undefined
+  return { table, tree: key.slice(slash + 1, entry), path: key.slice(entry + 1) }
 }

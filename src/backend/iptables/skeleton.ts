@@ -1,25 +1,10 @@
 // What the kernel needs whatever the Services are: our static chains, and the jumps to them from the chains of others.
-import {
-  type CIDR,
-  cidrContains,
-  type Family,
-  formatCIDR,
-  hostCIDR,
-  type IP,
-  parseCIDR,
-  parseIP,
-} from '../../net/ip.ts'
+import { cidrContains, formatCIDR } from '../../net/ip.ts'
 import type { Network } from '../../policy/network.ts'
 import type { KernelObject } from '../backend.ts'
-import { chainKey, chains, jumpKey, type Table, trees } from './names.ts'
-import { clearMark, comment, markText, sameAddress } from './rules.ts'
-
-/** Loopback, which NodePorts leave alone unless localhostNodePorts is on. */
-export const loopback = (family: Family): CIDR => {
-  const cidr = family === 'IPv4' ? parseCIDR('127.0.0.0/8') : hostCIDR(parseIP('::1') as IP)
-  if (cidr === undefined) throw new Error('unreachable: the loopback CIDR is well formed')
-  return cidr
-}
+import { chainKey, jumpKey, type Table } from '../xtables/names.ts'
+import { clearMark, comment, loopback, markText, sameAddress } from '../xtables/rules.ts'
+import { chains, trees } from './names.ts'
 
 /** The static objects, in no particular order. Without `hairpin` the rules that need xt_bpf are left out. */
 export function* skeleton(network: Network, hairpin = true): Iterable<KernelObject> {

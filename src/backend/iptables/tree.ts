@@ -7,7 +7,8 @@
 
 import { ipFromHex } from '../../net/ip.ts'
 import type { KernelObject, Layout } from '../backend.ts'
-import { chainKey, hashName, parseKey, type Table } from './names.ts'
+import { chainKey, hashName, type Table } from '../xtables/names.ts'
+import { parseEntryKey } from './names.ts'
 
 /**
  * A rule that does not match costs some 10 ns on current kernels, a chain 60 µs of `iptables-restore` and a slot in every
@@ -192,9 +193,9 @@ export function treeLayout(
     byName.set(chainKey(table, root), new Tree(table, root, byAddress ? addressDigits : 0))
   }
   const locate = (key: string): { tree: Tree; path: string } => {
-    const parsed = parseKey(key)
-    const tree = parsed.kind === 'entry' ? byName.get(chainKey(parsed.table, parsed.tree)) : undefined
-    if (parsed.kind !== 'entry' || tree === undefined) throw new Error(`no tree for the entry ${key}`)
+    const parsed = parseEntryKey(key)
+    const tree = parsed && byName.get(chainKey(parsed.table, parsed.tree))
+    if (parsed === undefined || tree === undefined) throw new Error(`no tree for the entry ${key}`)
     return { tree, path: parsed.path }
   }
   return {

@@ -1,8 +1,8 @@
 // What a Service port compiles to: the text that the kernel is given, read by people.
 import { describe, expect, it } from 'vitest'
 import { compileServicePort } from '../../../src/backend/iptables/compile.ts'
-import { parseRule } from '../../../src/backend/iptables/rule-parser.ts'
 import { skeleton } from '../../../src/backend/iptables/skeleton.ts'
+import { parseRule } from '../../../src/backend/xtables/rule-parser.ts'
 import { type IP, parseCIDR, parseIP } from '../../../src/net/ip.ts'
 import type { Network } from '../../../src/policy/network.ts'
 import type { Endpoint, EndpointChoice, Frontend, ServicePort } from '../../../src/policy/service-port.ts'

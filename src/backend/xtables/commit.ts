@@ -2,33 +2,42 @@
 import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
 import { CommitError, type Program, type Step, type Transaction } from '../backend.ts'
-import { chainKey, chains, jumpKey } from './names.ts'
+import { chainKey, jumpKey, type Table, tableOf } from './names.ts'
 import { type PlanOptions, plan } from './plan.ts'
-import { parseSave } from './save.ts'
+import { parseSave, type Scope } from './save.ts'
 import { failure, holdsLegacyTables, lockWait, type Tools, toolsOf, type Variant } from './tools.ts'
 
 /** A restore of ten thousand Services takes seconds, never minutes; longer means that it hangs. */
 const restoreTimeoutMs = 120_000
 
-/** What is ours in both tables. Throws CommitError. */
-export async function read(exec: Exec, tools: Tools, signal: AbortSignal): Promise<Program> {
+/** What is ours in the tables of the scope. Throws CommitError. */
+export async function read(exec: Exec, tools: Tools, scope: Scope, signal: AbortSignal): Promise<Program> {
   const program = new Map<string, string>()
-  for (const table of ['filter', 'nat'] as const) {
+  for (const table of scope.tables) {
     const result = await exec.run(tools.save, ['-t', table], { signal, timeoutMs: restoreTimeoutMs })
     if (result.exitCode !== 0) throw failure(tools.save, result)
-    for (const { key, value } of parseSave(result.stdout)) program.set(key, value)
+    for (const { key, value } of parseSave(result.stdout, scope)) program.set(key, value)
   }
   return program
 }
 
-/** Jumps that go with any flush of their table, and a fraction of a listing's cost. */
-const witnesses = [
-  { table: 'nat', chain: 'PREROUTING', target: chains.services },
-  { table: 'filter', chain: 'FORWARD', target: chains.forward },
-] as const
+/** A jump from a chain of others: it goes with any flush of its table, and looking at it costs a fraction of a listing. */
+export interface Witness {
+  readonly table: Table
+  readonly chain: string
+  readonly target: string
+}
 
-/** False if a table was flushed: firewalld and others do that when they are reloaded. Throws CommitError. */
-export async function isIntact(exec: Exec, tools: Tools, signal: AbortSignal): Promise<boolean> {
+/**
+ * False if one of the jumps is missing because its table was flushed: firewalld and others do that when they are
+ * reloaded. Throws CommitError.
+ */
+export async function isIntact(
+  exec: Exec,
+  tools: Tools,
+  witnesses: readonly Witness[],
+  signal: AbortSignal,
+): Promise<boolean> {
   for (const { table, chain, target } of witnesses) {
     const args = [...lockWait, '-t', table, '-S', chain]
     const result = await exec.run(tools.iptables, args, { signal, timeoutMs: restoreTimeoutMs })
@@ -56,11 +65,9 @@ function culprits(error: CommitError, stderr: string, step: Step): CommitError {
   for (const [, number] of stderr.matchAll(/\bline:? (\d+)/gi)) {
     const index = Number(number) - 1
     const line = lines[index] ?? ''
-    const table = lines
-      .slice(0, index)
-      .findLast(text => text.startsWith('*'))
-      ?.slice(1)
-    if (table !== 'nat' && table !== 'filter') continue
+    const header = lines.slice(0, index).findLast(text => text.startsWith('*'))
+    const table = tableOf(header?.slice(1) ?? '')
+    if (table === undefined) continue
     const [verb = '', chain = ''] = line.split(' ')
     // What is to be deleted, emptied or made new is not as we believed.
     if (['-D', '-X', '-F', '-N'].includes(verb)) {
@@ -76,13 +83,14 @@ function culprits(error: CommitError, stderr: string, step: Step): CommitError {
 }
 
 /**
- * Removes what is ours from the given variants and returns those that held something. Other rules of the same tables
- * stay. Throws CommitError.
+ * Removes what is in the scope from the given variants and returns those that held something. Other rules of the same
+ * tables stay. Throws CommitError.
  */
 export async function cleanup(
   exec: Exec,
   family: Family,
   variants: readonly Variant[],
+  scope: Scope,
   options: (tools: Tools) => PlanOptions,
   signal: AbortSignal,
 ): Promise<Variant[]> {
@@ -90,10 +98,10 @@ export async function cleanup(
   for (const variant of variants) {
     const tools = await toolsOf(exec, family, variant)
     if (tools === undefined || (variant === 'legacy' && !(await holdsLegacyTables(exec, family)))) continue
-    const held = await read(exec, tools, signal)
+    const held = await read(exec, tools, scope, signal)
     if (held.size === 0) continue
     const removed = [...held].map(([key, value]) => ({ key, value }))
-    await commit(exec, tools, plan({ added: [], changed: [], removed }, new Map(), options(tools)), signal)
+    await commit(exec, tools, plan({ added: [], changed: [], removed }, options(tools)), signal)
     cleaned.push(variant)
   }
   return cleaned

@@ -1,8 +1,11 @@
 // What iptables-save prints, read back: ours and nothing else, in our spelling.
 import { expect, it } from 'vitest'
-import { parseSave } from '../../../src/backend/iptables/save.ts'
+import { parseSave, type Scope } from '../../../src/backend/xtables/save.ts'
 
-const parsed = (text: string) => Object.fromEntries([...parseSave(text)].map(({ key, value }) => [key, value]))
+const ours: Scope = { prefix: 'PENSTOCK-', tables: ['filter', 'nat'] }
+
+const parsed = (text: string, scope = ours) =>
+  Object.fromEntries([...parseSave(text, scope)].map(({ key, value }) => [key, value]))
 
 it('takes our chains and our jumps, and leaves those of others', () => {
   const text = `# Generated
@@ -44,4 +47,25 @@ COMMIT
   expect(parsed(text)).toEqual({
     'nat/PENSTOCK-SVC-A': '-d ::1:2/128 -p tcp -j DNAT --to-destination [::a00:1]:80\n-d ::1/128 -j RETURN',
   })
+})
+
+it('tells the chains of two backends apart', () => {
+  const text = `*mangle
+:INPUT ACCEPT [0:0]
+:PENSTOCKVS-SERVICES - [0:0]
+-A INPUT -m comment --comment "penstock service addresses" -j PENSTOCKVS-SERVICES
+-A PENSTOCKVS-SERVICES -m set ! --match-set PENSTOCK-MARK dst,dst -j RETURN
+COMMIT
+*nat
+:PENSTOCK-SERVICES - [0:0]
+-A OUTPUT -m comment --comment "penstock service addresses" -j PENSTOCK-SERVICES
+-A POSTROUTING -m comment --comment "penstock masquerading" -j PENSTOCKVS-POSTROUTING
+COMMIT
+`
+  expect(parsed(text, { prefix: 'PENSTOCKVS-', tables: ['filter', 'nat', 'mangle'] })).toEqual({
+    'mangle/PENSTOCKVS-SERVICES': '-m set ! --match-set PENSTOCK-MARK dst,dst -j RETURN',
+    'mangle/INPUT>PENSTOCKVS-SERVICES': '-m comment --comment "penstock service addresses" -j PENSTOCKVS-SERVICES',
+    'nat/POSTROUTING>PENSTOCKVS-POSTROUTING': '-m comment --comment "penstock masquerading" -j PENSTOCKVS-POSTROUTING',
+  })
+  expect(Object.keys(parsed(text))).toEqual(['nat/PENSTOCK-SERVICES', 'nat/OUTPUT>PENSTOCK-SERVICES'])
 })

@@ -67,8 +67,47 @@ export async function detectTools(exec: Exec, family: Family): Promise<Tools> {
   if (!nftWorks || hint.test(legacyMangle.stdout)) return legacy
   // Rules of ours say nothing of what others use: they may be left over from another variant.
   const rules = async (tools: Tools) =>
-    (await exec.run(tools.save, [])).stdout.match(/^-A (?!.*PENSTOCK-)/gm)?.length ?? 0
+    (await exec.run(tools.save, [])).stdout.match(/^-A (?!.*PENSTOCK)/gm)?.length ?? 0
   return (await rules(legacy)) > (await rules(nft)) ? legacy : nft
+}
+
+/** The programs of one family on this node, found when they are first needed. */
+export interface ToolChoice {
+  /** Throws CommitError `unsupported`, and what the programs say where they cannot be asked. */
+  find(): Promise<Tools>
+  /** What was found; undefined before, when only text for people is planned. */
+  readonly known: Tools | undefined
+}
+
+/** The given variant, or without one the detected (`detectTools`). After a failure they are looked for again. */
+export function toolChoice(exec: Exec, family: Family, variant?: Variant): ToolChoice {
+  let tools: Promise<Tools> | undefined
+  let known: Tools | undefined
+  return {
+    get known() {
+      return known
+    },
+    find() {
+      tools ??= (variant === undefined ? detectTools(exec, family) : given(exec, family, variant)).then(
+        found => {
+          known = found
+          return found
+        },
+        (error: unknown) => {
+          // Asked again next time: iptables may be installed later.
+          tools = undefined
+          throw error
+        },
+      )
+      return tools
+    },
+  }
+}
+
+async function given(exec: Exec, family: Family, variant: Variant): Promise<Tools> {
+  const tools = await toolsOf(exec, family, variant)
+  if (tools === undefined) throw new CommitError('unsupported', `the ${variant} variant of iptables is not installed`)
+  return tools
 }
 
 /** Reasons of the kernel that pass by themselves, or once the kernel has been read again. */

@@ -8,7 +8,13 @@ export type Match =
       readonly prefix: number
       readonly negated: boolean
     }
-  | { readonly kind: 'input-interface'; readonly name: string; readonly prefix: boolean; readonly negated: boolean }
+  | {
+      readonly kind: 'input-interface' | 'output-interface'
+      readonly name: string
+      /** All interfaces whose names begin so. */
+      readonly prefix: boolean
+      readonly negated: boolean
+    }
   | { readonly kind: 'protocol'; readonly protocol: string; readonly negated: boolean }
   | { readonly kind: 'destination-port'; readonly low: number; readonly high: number; readonly negated: boolean }
   | { readonly kind: 'conntrack-state'; readonly states: readonly string[]; readonly negated: boolean }
@@ -16,6 +22,7 @@ export type Match =
   | { readonly kind: 'chance'; readonly probability: number }
   | { readonly kind: 'recent'; readonly operation: string; readonly name: string }
   | { readonly kind: 'mark'; readonly value: number; readonly mask: number; readonly negated: boolean }
+  | { readonly kind: 'set'; readonly name: string; readonly flags: string; readonly negated: boolean }
   | { readonly kind: 'same-address' }
   | { readonly kind: 'comment'; readonly text: string }
 
@@ -23,6 +30,8 @@ export type Target =
   | { readonly kind: 'jump' | 'goto'; readonly chain: string }
   | { readonly kind: 'verdict'; readonly verdict: 'ACCEPT' | 'DROP' | 'RETURN' | 'REJECT' }
   | { readonly kind: 'set-mark'; readonly value: number; readonly mask: number }
+  /** Takes the mark from the packet's element of an ipset. */
+  | { readonly kind: 'map-mark'; readonly set: string; readonly flags: string }
   | { readonly kind: 'masquerade' }
   | { readonly kind: 'dnat'; readonly to: string }
 
@@ -38,6 +47,7 @@ export function parseRule(text: string): Rule {
   let target: Target | undefined
   let negated = false
   let recentOperation = ''
+  let mapSet: { set: string; flags: string } | undefined
   const cursor = { index: 0 }
   const next = (): string => {
     const word = words[cursor.index++]
@@ -54,10 +64,12 @@ export function parseRule(text: string): Rule {
       case '-d':
         matches.push({ kind: word === '-s' ? 'source' : 'destination', ...cidr(next(), text), negated })
         break
-      case '-i': {
+      case '-i':
+      case '-o': {
         const name = next()
         const prefix = name.endsWith('+')
-        matches.push({ kind: 'input-interface', name: prefix ? name.slice(0, -1) : name, prefix, negated })
+        const kind = word === '-i' ? 'input-interface' : 'output-interface'
+        matches.push({ kind, name: prefix ? name.slice(0, -1) : name, prefix, negated })
         break
       }
       case '-p':
@@ -106,6 +118,9 @@ export function parseRule(text: string): Rule {
         matches.push({ kind: 'mark', value: Number(value), mask: Number(mask), negated })
         break
       }
+      case '--match-set':
+        matches.push({ kind: 'set', name: next(), flags: next(), negated })
+        break
       case '--bytecode':
         // The only program we write; any other is not ours to interpret.
         if (!sameAddressPattern.test(next())) throw new Error(`unknown BPF program in rule: ${text}`)
@@ -125,6 +140,13 @@ export function parseRule(text: string): Rule {
         target = { kind: 'set-mark', value: Number(value), mask: Number(mask) }
         break
       }
+      case '--map-set':
+        mapSet = { set: next(), flags: next() }
+        break
+      case '--map-mark':
+        if (mapSet === undefined) throw new Error(`--map-mark without --map-set in rule: ${text}`)
+        target = { kind: 'map-mark', ...mapSet }
+        break
       case '--to-destination':
         target = { kind: 'dnat', to: next() }
         break
@@ -153,6 +175,7 @@ function jumpTarget(name: string): Target | undefined {
       return { kind: 'masquerade' }
     case 'MARK':
     case 'DNAT':
+    case 'SET':
       // Completed by the option that follows.
       return undefined
     default:

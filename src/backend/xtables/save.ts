@@ -1,35 +1,45 @@
 // Reading what iptables-save prints, back into objects: the inverse of `plan.ts`.
 import { parseIP } from '../../net/ip.ts'
 import type { KernelObject } from '../backend.ts'
-import { chainKey, chainPrefix, jumpKey, type Table } from './names.ts'
+import { chainKey, jumpKey, type Table, tableOf } from './names.ts'
 
-/** Our part of a table, and nothing of others: our chains, and rules of other chains that jump to ours. */
-export function* parseSave(text: string): Iterable<KernelObject> {
+/** What is a backend's own in the tables: chains of one prefix, and the jumps to them. */
+export interface Scope {
+  /** Of all its chains and of no others; no other chain is ever written, flushed or deleted. */
+  readonly prefix: string
+  readonly tables: readonly Table[]
+}
+
+/**
+ * Our part of the tables, and nothing of others: our chains, and rules of other chains that jump to ours, told by a
+ * comment that begins with `penstock `. Tables outside the scope are passed over.
+ */
+export function* parseSave(text: string, scope: Scope): Iterable<KernelObject> {
   let table: Table | undefined
   const bodies = new Map<string, string[]>()
   const jumps = new Map<string, string[]>()
   for (const line of lines(text)) {
     if (line.startsWith('*')) {
-      const name = line.slice(1)
-      table = name === 'nat' || name === 'filter' ? name : undefined
+      const name = tableOf(line.slice(1))
+      table = name !== undefined && scope.tables.includes(name) ? name : undefined
       continue
     }
     if (table === undefined) continue
-    if (line.startsWith(`:${chainPrefix}`)) {
+    if (line.startsWith(`:${scope.prefix}`)) {
       bodies.set(chainKey(table, line.slice(1, line.indexOf(' '))), [])
     } else if (line.startsWith('-A ')) {
       const space = line.indexOf(' ', 3)
       const chain = line.slice(3, space)
       const rule = compressed(line.slice(space + 1))
-      if (chain.startsWith(chainPrefix)) {
+      if (chain.startsWith(scope.prefix)) {
         const key = chainKey(table, chain)
         const body = bodies.get(key)
         if (body === undefined) bodies.set(key, [rule])
         else body.push(rule)
       } else {
         // A rule of somebody else that goes to a chain of ours is theirs.
-        const target = /--comment "penstock [^"]*" -j (PENSTOCK-\S+)$/.exec(rule)?.[1]
-        if (target === undefined) continue
+        const target = /--comment "penstock [^"]*" -j (\S+)$/.exec(rule)?.[1]
+        if (target?.startsWith(scope.prefix) !== true) continue
         const key = jumpKey(table, chain, target)
         const body = jumps.get(key)
         if (body === undefined) jumps.set(key, [rule])

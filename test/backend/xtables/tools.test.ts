@@ -1,6 +1,6 @@
 // Which variant of iptables a node uses, and what a failed program means.
 import { describe, expect, it } from 'vitest'
-import { detectTools, failure } from '../../../src/backend/iptables/tools.ts'
+import { detectTools, failure, toolChoice } from '../../../src/backend/xtables/tools.ts'
 import type { Exec, ExecResult } from '../../../src/kernel/exec.ts'
 
 type Answers = Readonly<Record<string, Partial<ExecResult>>>
@@ -45,6 +45,24 @@ describe('the variant', () => {
     ["kubelet's canary in legacy", { ...both, 'iptables-legacy-save -t mangle': canary }, 'legacy'],
     ['more rules in legacy', { ...both, 'iptables-legacy-save': rules(3), 'iptables-nft-save': rules(2) }, 'legacy'],
     ['as many rules in both: nft', { ...both, 'iptables-legacy-save': rules(2), 'iptables-nft-save': rules(2) }, 'nft'],
+    [
+      'rules of our own backends count for neither',
+      {
+        ...both,
+        'iptables-legacy-save': {
+          stdout: [
+            '*mangle',
+            '-A INPUT -m comment --comment "penstock ipvs" -j PENSTOCKVS-SERVICES',
+            '-A PENSTOCKVS-SERVICES -j RETURN',
+            '-A PENSTOCK-SERVICES -j RETURN',
+            'COMMIT',
+            '',
+          ].join('\n'),
+        },
+        'iptables-nft-save': rules(1),
+      },
+      'nft',
+    ],
     ['a kernel without nf_tables', { ...both, 'iptables-nft-save -t mangle': { exitCode: 1 } }, 'legacy'],
     [
       'no legacy table in the kernel: its programs are not even asked',
@@ -71,6 +89,34 @@ describe('the variant', () => {
       kind: 'unsupported',
       message: expect.stringContaining('ip6tables'),
     })
+  })
+})
+
+describe('the choice of programs', () => {
+  it('is made once, and after a failure again', async () => {
+    let answers: Answers = {}
+    let asked = 0
+    const exec: Exec = {
+      run: (command, args) => {
+        asked += 1
+        return machine(answers).run(command, args)
+      },
+    }
+    const choice = toolChoice(exec, 'IPv4')
+    await expect(choice.find()).rejects.toMatchObject({ kind: 'unsupported' })
+    expect(choice.known).toBeUndefined()
+
+    answers = both
+    const found = await choice.find()
+    const before = asked
+    expect(await choice.find()).toBe(found)
+    expect(choice.known).toBe(found)
+    expect(asked).toBe(before)
+  })
+
+  it('does not fall back on a variant that was not asked for', async () => {
+    const answers = { 'iptables --version': { stdout: 'iptables v1.8.9 (nf_tables)' } }
+    await expect(toolChoice(machine(answers), 'IPv4', 'legacy').find()).rejects.toMatchObject({ kind: 'unsupported' })
   })
 })
 

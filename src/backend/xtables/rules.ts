@@ -1,8 +1,24 @@
 // Rules as iptables-save prints them, so that what is written and what is read back are the same text.
-import { type Family, formatAddressPort, formatCIDR, hostCIDR, type IP } from '../../net/ip.ts'
+import {
+  type CIDR,
+  type Family,
+  formatAddressPort,
+  formatCIDR,
+  hostCIDR,
+  type IP,
+  parseCIDR,
+  parseIP,
+} from '../../net/ip.ts'
 import type { Protocol } from '../../net/protocol.ts'
 import type { LocalDetector } from '../../policy/network.ts'
 import type { Endpoint } from '../../policy/service-port.ts'
+
+/** Loopback, which NodePorts leave alone unless localhostNodePorts is on. */
+export const loopback = (family: Family): CIDR => {
+  const cidr = family === 'IPv4' ? parseCIDR('127.0.0.0/8') : hostCIDR(parseIP('::1') as IP)
+  if (cidr === undefined) throw new Error('unreachable: the loopback CIDR is well formed')
+  return cidr
+}
 
 /** `0x4000/0x4000`: the form of both `--set-xmark` and `--mark`. */
 export const markText = (mark: number): string => `0x${(mark >>> 0).toString(16)}/0x${(mark >>> 0).toString(16)}`
@@ -18,6 +34,19 @@ export const portMatch = (protocol: Protocol, port: number): string =>
 
 /** `-d 10.96.0.20/32`. */
 export const destination = (ip: IP): string => `-d ${formatCIDR(hostCIDR(ip))}`
+
+/**
+ * `-m set --match-set NAME dst,dst`: the packet is in the ipset, or negated, is not. `flags` say for each dimension of the
+ * set whether the packet's source or destination is looked up: `dst,dst` is destination address and port.
+ */
+export const matchSet = (name: string, flags: string, negated = false): string =>
+  `-m set ${negated ? '! ' : ''}--match-set ${name} ${flags}`
+
+/**
+ * `-j SET --map-set NAME dst,dst --map-mark`: the packet gets the mark of its element of an ipset with `skbinfo`; without
+ * such an element it stays as it is. The walk goes on with the next rule. Taken in the table mangle only.
+ */
+export const mapMark = (name: string, flags: string): string => `-j SET --map-set ${name} ${flags} --map-mark`
 
 /** A name from the API in a comment. Names are validated on decoding and hold nothing that iptables-save would quote. */
 export const comment = (text: string): string =>

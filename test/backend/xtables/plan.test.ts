@@ -1,0 +1,54 @@
+// The order in which chains and jumps of several tables are written.
+import { expect, it } from 'vitest'
+import type { Delta } from '../../../src/backend/backend.ts'
+import { chainKey, jumpKey, parseKey } from '../../../src/backend/xtables/names.ts'
+import { type PlanOptions, plan, restoreLimits } from '../../../src/backend/xtables/plan.ts'
+
+const options: PlanOptions = { ...restoreLimits(undefined), isShared: () => true, refusalsFirst: false }
+const jump = '-m comment --comment "penstock service addresses" -j OWN'
+
+const texts = (delta: Partial<Delta>, given: Partial<PlanOptions> = {}) =>
+  plan({ added: [], changed: [], removed: [], ...delta }, { ...options, ...given }).steps.map(({ text }) => text)
+
+it('writes mangle as it writes nat, after the tables that heed its marks', () => {
+  const added = (['mangle', 'nat', 'filter'] as const).flatMap(table => [
+    { key: jumpKey(table, 'OUTPUT', 'OWN'), value: jump },
+    { key: chainKey(table, 'OWN'), value: '-j ACCEPT' },
+  ])
+  const part = (table: string) => `*${table}\n:OWN - [0:0]\n-A OWN -j ACCEPT\n-I OUTPUT 1 ${jump}\nCOMMIT\n`
+  expect(texts({ added })).toEqual([part('filter') + part('nat') + part('mangle')])
+  const removed = [
+    { key: jumpKey('mangle', 'OUTPUT', 'OWN'), value: jump },
+    { key: 'mangle/OWN', value: '-j ACCEPT' },
+  ]
+  expect(texts({ removed })).toEqual([`*mangle\n:OWN - [0:0]\n-D OUTPUT ${jump}\n-X OWN\nCOMMIT\n`])
+})
+
+it('keeps old refusals until the other tables have changed, where it is asked to', () => {
+  const changed = [
+    { key: 'filter/OWN', from: '-d 10.96.0.1/32 -j REJECT', to: '-d 10.96.0.2/32 -j REJECT' },
+    { key: 'mangle/OWN', from: '-j RETURN', to: '-j ACCEPT' },
+  ]
+  const filter = (...lines: string[]) =>
+    `*filter\n:OWN - [0:0]\n${lines.map(line => `-A OWN ${line}\n`).join('')}COMMIT\n`
+  const mangle = '*mangle\n:OWN - [0:0]\n-A OWN -j ACCEPT\nCOMMIT\n'
+  const [before, after] = ['-d 10.96.0.1/32 -j REJECT', '-d 10.96.0.2/32 -j REJECT']
+  expect(texts({ changed })).toEqual([filter(after) + mangle])
+  expect(texts({ changed }, { refusalsFirst: true })).toEqual([filter(after, before) + mangle + filter(after)])
+})
+
+it('writes a change that takes several restores from its targets up, and what is shared in one', () => {
+  const added = ['A', 'B', 'C'].map((name, i) => ({ key: `nat/${name}`, value: i < 2 ? `-g ${'BC'[i]}` : '-j ACCEPT' }))
+  const changed = [
+    { key: 'nat/ROOT', from: '-j RETURN', to: '-g A' },
+    { key: 'nat/BODY', from: '-j RETURN', to: '-j ACCEPT' },
+  ]
+  const written = texts({ added, changed }, { chunk: 1, isShared: chain => chain === 'ROOT' })
+  expect(written.map(text => /^:(\S+)/m.exec(text)?.[1])).toEqual(['C', 'B', 'A', 'BODY', 'ROOT'])
+})
+
+it('takes keys apart', () => {
+  expect(parseKey(chainKey('mangle', 'OWN'))).toEqual({ kind: 'chain', table: 'mangle', chain: 'OWN' })
+  expect(parseKey(jumpKey('nat', 'OUTPUT', 'OWN'))).toEqual({ kind: 'jump', table: 'nat', from: 'OUTPUT', to: 'OWN' })
+  expect(() => parseKey('raw/OWN')).toThrow('not the key of a chain or jump')
+})

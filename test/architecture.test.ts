@@ -94,7 +94,7 @@ const backendRooms = [...new Set(sources.map(({ path }) => roomOf(path)))].filte
 )
 
 /** Files of a backend, or of what backends share, that reach the kernel, by name. */
-const kernelFacing = ['read.ts', 'commit.ts']
+const kernelFacing = ['read.ts', 'commit.ts', 'drain.ts', 'retire.ts']
 /** Files that hand the means of starting programs on without using them: they may name its type, and nothing else. */
 const handsOn = ['tools.ts', 'index.ts', 'registry.ts']
 

@@ -23,6 +23,9 @@ import {
 /** Its presence, whatever its value, hands a Service to another proxy. */
 export const proxyNameLabel = 'service.kubernetes.io/service-proxy-name'
 
+/** The IPVS scheduler of one Service, with its flags: `mh`, `sh,sh-port`. */
+export const schedulerAnnotation = 'kube-penstock.io/ipvs-scheduler'
+
 const defaultAffinitySeconds = 10_800
 const maximumAffinitySeconds = 86_400
 
@@ -46,6 +49,7 @@ export function decodeService(value: unknown, report: Report): ServiceRecord | u
   if (clusterIPs === undefined) return undefined
   const externalTrafficPolicy = effectiveExternalPolicy(spec, type, subject)
   const affinitySeconds = affinityOf(spec, subject)
+  const scheduler = stringAt(objectAt(subject.metadata, 'annotations'), schedulerAnnotation).trim()
   return {
     namespace: intern(subject.meta.namespace),
     name: intern(subject.meta.name),
@@ -58,6 +62,7 @@ export function decodeService(value: unknown, report: Report): ServiceRecord | u
     loadBalancerIPs: ingressOf(object, subject),
     loadBalancerSourceRanges: sourceRangesOf(spec, subject),
     ...(affinitySeconds === undefined ? {} : { affinitySeconds }),
+    ...(scheduler === '' ? {} : { scheduler: intern(scheduler) }),
     internalTrafficPolicy: policyOf(spec, 'internalTrafficPolicy', subject),
     externalTrafficPolicy,
     healthCheckNodePort:

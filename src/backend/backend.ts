@@ -35,6 +35,8 @@ export interface Layout {
 /** One step of a transaction: committed whole where the kernel can. The text is what a person reads in `plan`. */
 export interface Step {
   readonly title: string
+  /** The program that takes the text, where a backend uses several. */
+  readonly tool?: string
   readonly text: string
   /** Keys of the objects that this step writes, for naming the culprit when the kernel refuses it. */
   readonly keys: readonly string[]
@@ -83,8 +85,21 @@ export interface Outcome {
   readonly path: readonly TracedRule[]
 }
 
+/** What a backend may ask of the machine before it starts. */
+export interface Machine {
+  /** The kernel's, `6.1.0-13-amd64`. */
+  readonly release: string
+  /** Sets a value under /proc/sys by its name with dots. Throws an Error that names it. */
+  set(name: string, value: string): Promise<void>
+}
+
 export interface Backend {
   readonly mode: 'iptables' | 'nftables' | 'ipvs'
+  /**
+   * Makes the machine ready, before anything is written. Returns what could not be done and what that means, as sentences:
+   * nothing here stops the rest.
+   */
+  prepare?(machine: Machine): Promise<readonly string[]>
   /** What is needed whatever the Services are. Pure. */
   skeleton(network: Network): Iterable<KernelObject>
   /** What one Service port needs. Same input, same output. Pure. */
@@ -114,6 +129,12 @@ export interface Backend {
    * Returns what was removed, as a sentence; undefined if there was nothing.
    */
   sweep?(signal: AbortSignal): Promise<string | undefined>
-  /** Removes everything of ours, in every variant of the tools. */
+  /**
+   * Another mode has taken over: takes no new connections any more and removes what no connection lives in. Returns after
+   * how many milliseconds to call it again; undefined when nothing of ours is left. Left out: `cleanup` does, since
+   * connections do not depend on the rules.
+   */
+  retire?(signal: AbortSignal): Promise<number | undefined>
+  /** Removes everything of ours, in every variant of the tools, whatever depends on it. */
   cleanup(signal: AbortSignal): Promise<void>
 }

@@ -1,5 +1,7 @@
 // Puts the parts of one node together: the store, and for each address family its network, claims, backend and syncer.
 import { type Backend, CommitError } from '../backend/backend.ts'
+import { parseScheduling } from '../backend/ipvs/servers.ts'
+import type { IpvsSettings } from '../backend/ipvs/settings.ts'
 import { backendFor, backends } from '../backend/registry.ts'
 import { ConfigError, type Configuration } from '../config/types.ts'
 import type { Exec } from '../kernel/exec.ts'
@@ -58,8 +60,9 @@ export function assemble(options: AssemblyOptions): Assembly {
     serviceCIDRs: store.serviceCIDRs(),
   })
 
+  const ipvs = ipvsSettings(configuration)
   const families = options.families.map(family => {
-    const backend = backendFor(configuration.mode, { family, exec })
+    const backend = backendFor(configuration.mode, { family, exec, ipvs })
     if (backend === undefined) {
       const known = Object.keys(backends).join(', ')
       throw new ConfigError('the mode cannot be used', [
@@ -113,6 +116,23 @@ export function assemble(options: AssemblyOptions): Assembly {
       if (dirty.size === 0) return
       for (const { syncer } of families) syncer.markDirty(dirty)
     },
+  }
+}
+
+/** What the configuration says of IPVS mode. Throws ConfigError when the scheduler cannot be read. */
+function ipvsSettings({ ipvs }: Configuration): IpvsSettings {
+  const scheduling = parseScheduling(ipvs.scheduler)
+  if (scheduling === undefined) {
+    throw new ConfigError('the configuration cannot be used', [
+      `ipvs.scheduler: "${ipvs.scheduler}" is not the name of a scheduler, with flags after it as in "sh,sh-port"`,
+    ])
+  }
+  const { excludeCIDRs, strictARP, tcpTimeout, tcpFinTimeout, udpTimeout } = ipvs
+  return {
+    scheduling,
+    excludeCIDRs,
+    strictARP,
+    timeoutsMs: { tcp: tcpTimeout, tcpFin: tcpFinTimeout, udp: udpTimeout },
   }
 }
 

@@ -1,10 +1,10 @@
 // `penstock run`: the daemon. With --once, one full sync.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { CommitError } from '../backend/backend.ts'
+import { type Backend, CommitError } from '../backend/backend.ts'
 import { backends } from '../backend/registry.ts'
 import type { Configuration } from '../config/types.ts'
 import { beLiberal, isLiberal } from '../kernel/conntrack.ts'
-import { hostAddresses } from '../kernel/host.ts'
+import { hostAddresses, kernelRelease } from '../kernel/host.ts'
 import { ensureSysctl } from '../kernel/sysctl.ts'
 import type { Logger } from '../observe/log.ts'
 import { Once } from '../observe/log.ts'
@@ -47,7 +47,10 @@ async function prepare(context: CommandContext): Promise<number> {
     observer: logging(context.log),
   })
   const results = await Promise.all(
-    assembly.families.map(family => settings(family, context.configuration, context.log)),
+    assembly.families.map(async family => {
+      const ready = await prepareMode(family, context.log)
+      return (await settings(family, context.configuration, context.log)) && ready
+    }),
   )
   return results.every(Boolean) ? 0 : 1
 }
@@ -58,6 +61,7 @@ async function once(context: CommandContext, assembly: Assembly): Promise<number
   assembly.distribute()
   const results = await Promise.all(
     assembly.families.map(async family => {
+      await prepareMode(family, log)
       const failure = await syncWithPatience(family, signal)
       if (failure !== undefined) return isNeedless(failure, family.syncer)
       await sweep(family, context)
@@ -115,6 +119,7 @@ async function daemon(context: CommandContext, assembly: Assembly): Promise<numb
     assembly.distribute()
     await Promise.all(
       families.map(async family => {
+        await prepareMode(family, log)
         void afterFirstSync(family, context)
         await family.syncer.run(ended)
       }),
@@ -158,11 +163,33 @@ async function sweep({ family, backend }: FamilyAssembly, context: CommandContex
     const removed = await backend.sweep?.(signal)
     if (removed !== undefined) log.info({ family, removed }, 'swept')
     for (const [mode, make] of Object.entries(backends)) {
-      if (mode !== backend.mode) await make({ family, exec }).cleanup(signal)
+      if (mode !== backend.mode) await retire(mode, make({ family, exec }), context)
     }
+    log.debug({ family }, 'no other mode is in charge any more')
   } catch (error) {
     log.warn({ family, error: describeFailure(error) }, 'what an earlier run left behind cannot be removed')
   }
+}
+
+/** A former mode gives way. With --once its connections are left to the next run. */
+async function retire(mode: string, former: Backend, context: CommandContext): Promise<void> {
+  const { signal, log, commandLine } = context
+  if (former.retire === undefined) return former.cleanup(signal)
+  for (;;) {
+    const wait = await former.retire(signal)
+    if (wait === undefined) return
+    log.info({ mode }, 'connections still live in the mode that was in charge before; it stays until they end')
+    if (commandLine.options.once === true) return
+    await sleep(wait, undefined, { signal, ref: false }).catch(() => undefined)
+    if (signal.aborted) return
+  }
+}
+
+/** Makes the machine ready for the mode. What cannot be done is said and stops nothing else. */
+async function prepareMode({ family, backend }: FamilyAssembly, log: Logger): Promise<boolean> {
+  const complaints = (await backend.prepare?.({ release: kernelRelease(), set: ensureSysctl })) ?? []
+  for (const complaint of complaints) log.warn({ family, mode: backend.mode }, complaint)
+  return complaints.length === 0
 }
 
 /** Kernel settings that the rules rely on. One that cannot be set is said once and stops nothing else. */

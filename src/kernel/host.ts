@@ -1,6 +1,6 @@
 // What the machine says of itself: addresses, host name, address families.
 import { readFileSync } from 'node:fs'
-import { hostname, networkInterfaces } from 'node:os'
+import { hostname, networkInterfaces, release } from 'node:os'
 import { type Family, type IP, parseIP } from '../net/ip.ts'
 
 /** Addresses of all interfaces, without zones. */
@@ -31,3 +31,6 @@ export function speaks(family: Family): boolean {
     return false
   }
 }
+
+/** The kernel's release, `6.1.0-13-amd64`. */
+export const kernelRelease = (): string => release()

@@ -68,6 +68,7 @@ export const equalServices: Equal<ServiceRecord> = recordOf<ServiceRecord>({
   loadBalancerIPs: strings,
   loadBalancerSourceRanges: listOf(cidr),
   affinitySeconds: same,
+  scheduler: same,
   internalTrafficPolicy: same,
   externalTrafficPolicy: same,
   healthCheckNodePort: same,

@@ -35,6 +35,8 @@ export interface ServiceRecord {
   readonly loadBalancerSourceRanges: readonly CIDR[]
   /** Present when sessionAffinity is ClientIP. */
   readonly affinitySeconds?: number
+  /** Annotation `kube-penstock.io/ipvs-scheduler`, trimmed; absent when it is missing or empty. */
+  readonly scheduler?: string
   readonly internalTrafficPolicy: 'Cluster' | 'Local'
   readonly externalTrafficPolicy: 'Cluster' | 'Local'
   /** 0 when there is none. */

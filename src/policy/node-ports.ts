@@ -1,6 +1,6 @@
 // Which of the node's addresses take NodePorts (`kube-proxy.md` §3.4).
 import { type CIDR, cidrContains, type Family, familyOf, formatCIDR, hostCIDR, type IP, parseCIDR } from '../net/ip.ts'
-import type { NodePortAddresses } from './network.ts'
+import type { Network, NodePortAddresses } from './network.ts'
 
 const constant = (text: string): readonly CIDR[] => [parseCIDR(text)].filter(cidr => cidr !== undefined)
 const loopback: Record<Family, readonly CIDR[]> = { IPv4: constant('127.0.0.0/8'), IPv6: constant('::1/128') }
@@ -58,3 +58,15 @@ export const admitsLoopback = (addresses: NodePortAddresses, family: Family): bo
   addresses.cidrs.some(cidr =>
     loopback[family].some(own => cidrContains(own, cidr.address) || cidrContains(cidr, own.address)),
   )
+
+/**
+ * The node's addresses that take NodePorts, for a mode that must name them one by one. Loopback and IPv6 link-local
+ * addresses do not: nobody else can answer there. Sorted.
+ */
+export function nodePortIPs({ family, nodePortAddresses: admitted, nodeAddresses }: Network): readonly IP[] {
+  const linkLocal = constant('fe80::/10')
+  return nodeAddresses
+    .filter(ip => familyOf(ip) === family && !isLoopback(ip) && !linkLocal.some(cidr => cidrContains(cidr, ip)))
+    .filter(ip => admitted.kind === 'all' || admitted.cidrs.some(cidr => cidrContains(cidr, ip)))
+    .sort()
+}

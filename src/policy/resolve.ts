@@ -47,6 +47,7 @@ export function resolve(
       ...externalChoices(frontends, selection, externalLocal),
       externalMasquerade: !externalLocal,
       ...(service.affinitySeconds === undefined ? {} : { affinitySeconds: service.affinitySeconds }),
+      ...(service.scheduler === undefined ? {} : { scheduler: service.scheduler }),
       healthCheckNodePort: index === 0 ? checkPort : 0,
     }
   })

@@ -48,6 +48,8 @@ export interface ServicePort {
   /** Every packet to an external frontend is masqueraded (externalTrafficPolicy Cluster). */
   readonly externalMasquerade: boolean
   readonly affinitySeconds?: number
+  /** The IPVS scheduler that the Service asks for, as its annotation says; other modes choose at random. */
+  readonly scheduler?: string
   /** Port of the per-Service health check, on the first Service port that carries it; 0 when there is none. */
   readonly healthCheckNodePort: number
 }

@@ -24,6 +24,8 @@ export type Match =
   | { readonly kind: 'mark'; readonly value: number; readonly mask: number; readonly negated: boolean }
   | { readonly kind: 'set'; readonly name: string; readonly flags: string; readonly negated: boolean }
   | { readonly kind: 'same-address' }
+  /** IPVS has scheduled the packet. */
+  | { readonly kind: 'ipvs'; readonly negated: boolean }
   | { readonly kind: 'comment'; readonly text: string }
 
 export type Target =
@@ -118,6 +120,9 @@ export function parseRule(text: string): Rule {
         matches.push({ kind: 'mark', value: Number(value), mask: Number(mask), negated })
         break
       }
+      case '--ipvs':
+        matches.push({ kind: 'ipvs', negated })
+        break
       case '--match-set':
         matches.push({ kind: 'set', name: next(), flags: next(), negated })
         break

@@ -227,6 +227,8 @@ export class Walker {
         return ((state.mark & match.mask) >>> 0 === match.value >>> 0) !== match.negated
       case 'set':
         return this.#sets(match.name).has(match.name, match.flags, this.#setPacket(state)) !== match.negated
+      case 'ipvs':
+        return (state.rewrittenBy === 'ipvs') !== match.negated
       case 'same-address':
         return packet.src === dst
       case 'comment':

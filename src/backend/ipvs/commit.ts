@@ -1,0 +1,213 @@
+// Reading from and writing to the kernel through ipset, ipvsadm, ip and the iptables programs.
+import type { Exec, ExecResult } from '../../kernel/exec.ts'
+import { type CIDR, cidrContains, type Family, type IP, parseIP } from '../../net/ip.ts'
+import { CommitError, type Program, type Step, type Transaction } from '../backend.ts'
+import { commit as commitGlue, read as readGlue } from '../xtables/commit.ts'
+import type { Scope } from '../xtables/save.ts'
+import type { Tools } from '../xtables/tools.ts'
+import {
+  addressKey,
+  chainPrefix,
+  device,
+  deviceKey,
+  markMask,
+  markSignature,
+  memberKey,
+  serverKey,
+  setKey,
+} from './names.ts'
+import { type HeldServer, type HeldSet, parseAddresses, parseServers, parseSets } from './parse.ts'
+import type { Tool } from './plan.ts'
+import { addressOf, elementOf, serverValue } from './servers.ts'
+
+/** Ten thousand Services take seconds, never minutes; longer means that a program hangs. */
+const timeoutMs = 120_000
+
+/** Our chains. */
+export const glueScope: Scope = { prefix: chainPrefix, tables: ['mangle', 'nat', 'filter'] }
+
+/** What we own in the kernel, and real servers that are being drained, which are no part of it. */
+export interface Held {
+  readonly program: Program
+  readonly draining: readonly { readonly server: string; readonly real: string }[]
+}
+
+export interface ReadOptions {
+  readonly family: Family
+  /** Virtual servers at these addresses are not ours, even on our device, unless they are frontends in our sets. */
+  readonly excludeCIDRs: readonly CIDR[]
+}
+
+/** What the kernel holds. Throws CommitError. */
+export async function read(exec: Exec, tools: Tools, options: ReadOptions, signal: AbortSignal): Promise<Held> {
+  const { family } = options
+  const program = new Map<string, string>(await readGlue(exec, tools, glueScope, signal))
+  const sets = await readSets(exec, family, signal)
+  for (const { name, type, members } of sets) {
+    program.set(setKey(name), type)
+    for (const [element, value] of members) program.set(memberKey(name, element), value)
+  }
+  const addresses = await readAddresses(exec, family, signal)
+  if (addresses !== undefined) program.set(deviceKey, 'dummy')
+  const isExcluded = (ip: IP) => options.excludeCIDRs.some(cidr => cidrContains(cidr, ip))
+  for (const ip of addresses ?? []) if (!isExcluded(ip)) program.set(addressKey(ip), '')
+
+  const draining: { server: string; real: string }[] = []
+  const isOurs = ownership(
+    sets,
+    (addresses ?? []).filter(ip => !isExcluded(ip)),
+  )
+  for (const held of await readServers(exec, family, signal)) {
+    if (!isOurs(held)) continue
+    const { server, options: text, real } = held
+    for (const { address, weight } of real) if (weight === 0) draining.push({ server, real: address })
+    const lines = real.filter(({ weight }) => weight !== 0).map(realLine)
+    program.set(serverKey(server), serverValue({ options: text, real: lines.sort() }))
+  }
+  return { program, draining }
+}
+
+/** Anything unusual about a real server is kept, so that it shows as a difference. */
+const realLine = ({ address, weight, rest }: HeldServer['real'][number]): string =>
+  weight === 1 && rest === '-m' ? address : `${address} weight ${weight}${rest === '-m' ? '' : ` ${rest}`}`
+
+/**
+ * Tells our virtual servers from those of others: by mark those with our signature, by address those on our device and
+ * those that our sets name.
+ */
+function ownership(sets: readonly HeldSet[], addresses: readonly IP[]): (held: HeldServer) => boolean {
+  const onDevice = new Set<string>(addresses)
+  const frontends = sets.filter(({ role }) => role === 'INTERNAL' || role === 'EXTERNAL' || role === 'LOCAL')
+  return ({ server }) => {
+    const address = addressOf(server)
+    if (address === undefined) return (Number(server.split(' ')[1]) & markMask) >>> 0 === markSignature
+    const element = elementOf(server) ?? ''
+    return onDevice.has(parseIP(address) ?? '') || frontends.some(({ members }) => members.has(element))
+  }
+}
+
+/** Our sets. Throws CommitError. */
+export async function readSets(exec: Exec, family: Family, signal: AbortSignal): Promise<HeldSet[]> {
+  const result = await exec.run('ipset', ['save'], { signal, timeoutMs })
+  if (result.exitCode !== 0) throw failure('ipset', result)
+  return parseSets(result.stdout, family)
+}
+
+/** All virtual servers of the family, ours or not. Throws CommitError. */
+export async function readServers(exec: Exec, family: Family, signal: AbortSignal): Promise<HeldServer[]> {
+  const result = await exec.run('ipvsadm', ['-Sn'], { signal, timeoutMs })
+  if (result.exitCode !== 0) throw failure('ipvsadm', result)
+  return parseServers(result.stdout, family)
+}
+
+/** Addresses on our device; undefined if there is no such device. Throws CommitError. */
+export async function readAddresses(exec: Exec, family: Family, signal: AbortSignal): Promise<IP[] | undefined> {
+  const args = [family === 'IPv4' ? '-4' : '-6', '-o', 'addr', 'show', 'dev', device]
+  const result = await exec.run('ip', args, { signal, timeoutMs })
+  if (result.exitCode === 0) return parseAddresses(result.stdout, family)
+  if (/does not exist|Cannot find device/.test(result.stderr)) return undefined
+  throw failure('ip', result)
+}
+
+/**
+ * Writes the steps in order. `rewrite` may change what ipvsadm is told. Throws CommitError; with `refused`, its keys name
+ * the objects at fault.
+ */
+export async function commit(
+  exec: Exec,
+  tools: Tools,
+  transaction: Transaction,
+  family: Family,
+  rewrite: (text: string) => string,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const step of transaction.steps) {
+    switch (step.tool as Tool | undefined) {
+      case 'iptables':
+        await commitGlue(exec, tools, { steps: [step] }, signal)
+        break
+      case 'ipset':
+        await restoreSets(exec, step, signal)
+        break
+      case 'ipvsadm':
+        await restoreServers(exec, { ...step, text: rewrite(step.text) }, family, signal)
+        break
+      case 'link':
+      case 'address':
+        await changeDevice(exec, step, signal)
+        break
+      case undefined:
+        throw new Error(`a step of IPVS mode names no program: ${step.title}`)
+    }
+  }
+}
+
+async function restoreSets(exec: Exec, step: Step, signal: AbortSignal): Promise<void> {
+  const result = await exec.run('ipset', ['restore'], { input: step.text, signal, timeoutMs })
+  if (result.exitCode === 0) return
+  const error = failure('ipset', result)
+  const line = lineOf(step, /Error in line (\d+)/.exec(result.stderr)?.[1])
+  if (error.kind !== 'refused' || line === undefined) throw error
+  const [verb = '', name = '', element = ''] = line.split(' ')
+  // What is there already, or is not there, is not as we believed.
+  if (verb !== 'add' || /already added|does not exist/.test(result.stderr)) {
+    throw new CommitError(/in use/.test(result.stderr) ? 'transient' : 'stale', `${error.message} (${line})`)
+  }
+  throw new CommitError('refused', `${error.message} (${line})`, { keys: [memberKey(name, element)] })
+}
+
+const lineOf = ({ text }: Step, number: string | undefined): string | undefined =>
+  number === undefined ? undefined : text.split('\n')[Number(number) - 1]
+
+/** ipvsadm goes on after an error, ends with status 0, and does not say which line it means: the kernel is asked. */
+async function restoreServers(exec: Exec, step: Step, family: Family, signal: AbortSignal): Promise<void> {
+  const result = await exec.run('ipvsadm', ['--restore'], { input: step.text, signal, timeoutMs })
+  if (result.exitCode === 0 && result.stderr.trim() === '') return
+  const error = failure('ipvsadm', result)
+  if (error.kind !== 'refused') throw error
+  const held = new Set((await readServers(exec, family, signal)).map(({ server }) => serverKey(server)))
+  const missing = step.keys.filter(key => !held.has(key))
+  if (missing.length === 0) throw new CommitError('stale', error.message, { cause: error })
+  throw new CommitError('refused', `${error.message} (${missing[0]})`, { cause: error, keys: missing })
+}
+
+async function changeDevice(exec: Exec, step: Step, signal: AbortSignal): Promise<void> {
+  const result = await exec.run('ip', ['-batch', '-'], { input: step.text, signal, timeoutMs })
+  if (result.exitCode === 0) return
+  const line = lineOf(step, /Command failed -:(\d+)/.exec(result.stderr)?.[1]) ?? ''
+  // Both address families share the device: the other one made it first.
+  if (line.startsWith('link add') && /File exists/.test(result.stderr)) return
+  const error = failure('ip', result)
+  if (error.kind !== 'refused') throw error
+  const stale = /File exists|already assigned|Cannot assign requested address|Address not found|Cannot find device/
+  throw new CommitError(stale.test(result.stderr) ? 'stale' : 'refused', `${error.message} (${line})`, {
+    keys: step.keys.filter(key => line.includes(` ${key.replace('address ', '')}/`)),
+  })
+}
+
+/** What a failed program means for the syncer (`design.md` §3). */
+export function failure(command: string, result: ExecResult): CommitError {
+  const said = result.stderr.trim().split('\n')[0] ?? ''
+  const message = `${command}: ${said === '' ? `exit status ${result.exitCode}` : said}`
+  const packages: Readonly<Record<string, string>> = { ip: 'iproute2' }
+  if (result.notFound) {
+    const name = packages[command] ?? command
+    return new CommitError('unsupported', `${command} is not installed: install the package ${name}`)
+  }
+  if (/Operation not permitted|Permission denied|must be root|You need to be root/i.test(said)) {
+    return new CommitError('denied', message)
+  }
+  if (/Can't initialize ipvs|Protocol not available|Operation not supported/i.test(said)) {
+    return new CommitError('unsupported', `${message}: this kernel has no IPVS (CONFIG_IP_VS, module ip_vs)`)
+  }
+  if (/Cannot open session to kernel|Kernel support protocol versions/i.test(said)) {
+    return new CommitError('unsupported', `${message}: this kernel has no ipset (CONFIG_IP_SET, module ip_set)`)
+  }
+  if (
+    result.exitCode === -1 ||
+    /Resource temporarily unavailable|resource busy|Cannot allocate memory|No buffer space|Interrupted/i.test(said)
+  ) {
+    return new CommitError('transient', message)
+  }
+  return new CommitError('refused', message)
+}

@@ -1,0 +1,99 @@
+// From a Service port to virtual servers, set members and addresses.
+import type { IP } from '../../net/ip.ts'
+import type { Network } from '../../policy/network.ts'
+import { nodePortIPs } from '../../policy/node-ports.ts'
+import type { Endpoint, EndpointChoice, Frontend, ServicePort } from '../../policy/service-port.ts'
+import type { KernelObject } from '../backend.ts'
+import { addressEntry, bundleEntry, poolEntry } from './layout.ts'
+import { addressKey, memberKey, type SetRole, serverKey, setName, virtualServer } from './names.ts'
+import { optionsOf, parseScheduling, realServers, type Scheduling, serverValue } from './servers.ts'
+import { commentOf, frontendElement, rangeElement } from './sets.ts'
+
+/** A frontend at one address. */
+type Placed = Frontend & { readonly address: IP }
+
+/**
+ * What one Service port needs in the kernel. Objects of different Service ports never share a key; what several of them
+ * need, or may compete for, are entries of the layout.
+ * @throws Error naming the annotation when the Service asks for a scheduler that cannot be read.
+ */
+export function* compileServicePort(
+  port: ServicePort,
+  network: Network,
+  clusterDefault: Scheduling,
+): Iterable<KernelObject> {
+  const { family } = network
+  const owner = `${port.name}/${port.protocol}`
+  const options = optionsOf(schedulingOf(port, clusterDefault), port.affinitySeconds)
+  const member = (role: SetRole, element: string, value = ''): KernelObject => ({
+    key: memberKey(setName(family, role), element),
+    value,
+  })
+  const elementAt = ({ address, port: number }: Placed) => frontendElement(address, port.protocol, number)
+
+  const forNode: Placed[] = []
+  for (const frontend of port.frontends.flatMap(given => placed(given, network))) {
+    const { address, traffic, sourceRanges } = frontend
+    const element = elementAt(frontend)
+    const choice = traffic === 'internal' ? port.internal : port.external
+    const objects: KernelObject[] = [
+      {
+        key: serverKey(virtualServer(port.protocol, address, frontend.port)),
+        value: serverValue({ options, real: realServers(endpointsOf(choice)) }),
+      },
+      member(roleFor(frontend, port), element, commentOf(port.name)),
+    ]
+    if (choice.kind === 'drop') objects.push(member('DROP', element))
+    if (sourceRanges !== undefined) {
+      objects.push(member('RANGED', element))
+      for (const range of sourceRanges) objects.push(member('RANGES', rangeElement(element, range, family)))
+    }
+    if (network.nodeAddresses.includes(address)) {
+      // Here a node port may meet an external IP: the address goes before the node port.
+      const rank = frontend.kind === 'NodePort' ? 1 : 0
+      yield bundleEntry(virtualServer(port.protocol, address, frontend.port), rank, owner, objects)
+    } else {
+      yield* objects
+      yield addressEntry(address, owner, [{ key: addressKey(address), value: '' }, member('ADDRESS', address)])
+    }
+    if (traffic === 'external') forNode.push(frontend)
+  }
+
+  if (forNode.length > 0 && differ(port.external, port.externalFromNode)) {
+    yield poolEntry(owner, {
+      family,
+      state: { options, real: realServers(endpointsOf(port.externalFromNode)) },
+      elements: forNode.map(elementAt),
+    })
+  }
+  if (port.healthCheckNodePort !== 0) yield member('HEALTH', String(port.healthCheckNodePort))
+}
+
+function schedulingOf(port: ServicePort, clusterDefault: Scheduling): Scheduling {
+  if (port.scheduler === undefined) return clusterDefault
+  const asked = parseScheduling(port.scheduler)
+  if (asked !== undefined) return asked
+  throw new Error(`its scheduler annotation says "${port.scheduler}": not a scheduler with flags, as in "sh,sh-port"`)
+}
+
+/** A frontend at each of its addresses: a node port is at every address of the node that takes node ports. */
+function placed(frontend: Frontend, network: Network): Placed[] {
+  const { address } = frontend
+  if (address !== 'node-ports') return [{ ...frontend, address }]
+  return nodePortIPs(network).map(ip => ({ ...frontend, address: ip }))
+}
+
+function roleFor({ traffic }: Frontend, port: ServicePort): SetRole {
+  if (traffic === 'internal') return 'INTERNAL'
+  return port.externalMasquerade ? 'EXTERNAL' : 'LOCAL'
+}
+
+const endpointsOf = (choice: EndpointChoice): readonly Endpoint[] =>
+  choice.kind === 'endpoints' ? choice.endpoints : []
+
+/** True if this node and its pods meet other endpoints at external frontends than everybody else does. */
+function differ(a: EndpointChoice, b: EndpointChoice): boolean {
+  if (a === b || (a.kind !== 'endpoints' && a.kind === b.kind)) return false
+  if (a.kind !== 'endpoints' || b.kind !== 'endpoints') return true
+  return realServers(a.endpoints).join() !== realServers(b.endpoints).join()
+}

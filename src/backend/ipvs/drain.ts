@@ -1,0 +1,129 @@
+// Real servers that get no new connections and keep those they have: looked at until they have none, then deleted.
+import type { Exec } from '../../kernel/exec.ts'
+import type { Family } from '../../net/ip.ts'
+import type { VirtualServer } from './names.ts'
+import { type ConnectionCounts, countOf, parseCounts } from './parse.ts'
+import { serverArguments } from './servers.ts'
+
+/**
+ * How long a real server is drained at most, milliseconds. A UDP flow has no end that one could wait for, and its endpoint
+ * is gone or going: time for answers under way, then the flow goes to another endpoint.
+ */
+export const drainLimitMs = (server: VirtualServer): number => (server.startsWith('udp ') ? 10_000 : 15 * 60_000)
+
+const firstLookMs = 1_000
+const longestWaitMs = 15_000
+/** Up to that many virtual servers are asked for one by one. */
+const singly = 8
+const timeoutMs = 60_000
+
+export interface DrainerOptions {
+  readonly exec: Exec
+  readonly family: Family
+  /** Milliseconds of a clock that never goes back; left out: the machine's. */
+  readonly now?: () => number
+}
+
+/** The real servers of one address family that are being drained. */
+export class Drainer {
+  readonly #options: Required<DrainerOptions>
+  /** Since when, by virtual server and real server. */
+  readonly #since = new Map<VirtualServer, Map<string, number>>()
+  #timer: NodeJS.Timeout | undefined
+  #wait = firstLookMs
+  /** One writer at a time: a commit must not bring back what is being deleted. */
+  #turn: Promise<unknown> = Promise.resolve()
+
+  constructor(options: DrainerOptions) {
+    this.#options = { now: () => performance.now(), ...options }
+  }
+
+  /** Runs alone: no look at what is drained, and no other call, happens meanwhile. */
+  alone<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(work, work)
+    this.#turn = turn.catch(() => undefined)
+    return turn
+  }
+
+  has(server: VirtualServer, real: string): boolean {
+    return this.#since.get(server)?.has(real) === true
+  }
+
+  get size(): number {
+    let count = 0
+    for (const reals of this.#since.values()) count += reals.size
+    return count
+  }
+
+  /** The kernel holds it with weight 0. */
+  add(server: VirtualServer, real: string): void {
+    const reals = this.#since.get(server) ?? new Map<string, number>()
+    if (!reals.has(real)) reals.set(real, this.#options.now())
+    this.#since.set(server, reals)
+    this.#wait = firstLookMs
+    this.#arm()
+  }
+
+  /** It has come back, or is gone. Without `real`: all of the virtual server. */
+  forget(server: VirtualServer, real?: string): void {
+    const reals = this.#since.get(server)
+    if (real !== undefined) reals?.delete(real)
+    if (real === undefined || reals?.size === 0) this.#since.delete(server)
+  }
+
+  /** Ends the looks; what is drained stays as it is. */
+  stop(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+  }
+
+  /** One look: deletes what has no connections, or has had its time. A program that fails is asked again next time. */
+  async look(): Promise<void> {
+    const { exec, family, now } = this.#options
+    const over: { server: VirtualServer; real: string }[] = []
+    const counts = await this.#counts()
+    if (counts === undefined) return
+    for (const [server, reals] of this.#since) {
+      for (const [real, since] of reals) {
+        const count = countOf(counts, server, real, family)
+        if (count === undefined) this.forget(server, real)
+        else if (count === 0 || now() - since >= drainLimitMs(server)) over.push({ server, real })
+      }
+    }
+    if (over.length === 0) return
+    const lines = over.map(({ server, real }) => `-d ${serverArguments(server, family)} -r ${real}\n`)
+    const result = await exec.run('ipvsadm', ['--restore'], { input: lines.join(''), timeoutMs })
+    if (result.exitCode !== 0) return
+    for (const { server, real } of over) this.forget(server, real)
+  }
+
+  /** Undefined when the kernel cannot be asked. */
+  async #counts(): Promise<ConnectionCounts | undefined> {
+    const { exec, family } = this.#options
+    const servers = [...this.#since.keys()]
+    if (servers.length > singly) {
+      const result = await exec.run('ipvsadm', ['-Ln'], { timeoutMs })
+      return result.exitCode === 0 ? parseCounts(result.stdout) : undefined
+    }
+    let text = ''
+    for (const server of servers) {
+      const result = await exec.run('ipvsadm', ['-Ln', ...serverArguments(server, family).split(' ')], { timeoutMs })
+      if (result.exitCode === 0) text += result.stdout
+      else if (!/No such service/i.test(result.stderr)) return undefined
+    }
+    return parseCounts(text)
+  }
+
+  #arm(): void {
+    if (this.#timer !== undefined || this.#since.size === 0) return
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined
+      void this.alone(() => this.look()).finally(() => {
+        this.#wait = Math.min(this.#wait * 1.5, longestWaitMs)
+        this.#arm()
+      })
+    }, this.#wait)
+    // A daemon that ends leaves them at weight 0; the next one finds them there.
+    this.#timer.unref()
+  }
+}

@@ -1,0 +1,130 @@
+// What several Service ports need, or may compete for: addresses on the device, frontends at the node's own addresses, and
+// marks. The result depends on the set of entries alone, whatever the order in which they came.
+import { createHash } from 'node:crypto'
+import type { Family, IP } from '../../net/ip.ts'
+import type { KernelObject, Layout } from '../backend.ts'
+import { markHex, markOf, markServer, memberKey, serverKey, setName, type VirtualServer } from './names.ts'
+import { type ServerState, serverValue } from './servers.ts'
+
+/** A virtual server by mark: what this node and its pods use instead of those at the elements' addresses. */
+export interface Pool {
+  readonly family: Family
+  readonly state: ServerState
+  /** Frontends as elements of a set. */
+  readonly elements: readonly string[]
+}
+
+const separator = '\t'
+
+/** One Service port's need for an address; the objects are the same for all. */
+export const addressEntry = (address: IP, owner: string, objects: readonly KernelObject[]): KernelObject =>
+  entry(`address ${address}`, 0, owner, objects)
+
+/** One Service port's objects for a frontend; of several the one of the lowest rank is taken, then the first owner. */
+export const bundleEntry = (
+  server: VirtualServer,
+  rank: number,
+  owner: string,
+  objects: readonly KernelObject[],
+): KernelObject => entry(server, rank, owner, objects)
+
+const entry = (slot: string, rank: number, owner: string, objects: readonly KernelObject[]): KernelObject => ({
+  key: ['@', slot, rank, owner].join(separator),
+  value: JSON.stringify(objects.map(({ key, value }) => [key, value])),
+})
+
+/**
+ * One Service port's virtual server by mark. Its mark is a hash of its owner (13 bits) and its place among those with the
+ * same hash (5 bits): no two have the same, and one that comes or goes moves those alone that share its hash.
+ */
+export const poolEntry = (owner: string, pool: Pool): KernelObject => ({
+  key: ['@', `pool ${hashOf(owner)}`, 0, owner].join(separator),
+  value: JSON.stringify(pool),
+})
+
+const placeBits = 5
+const hashOf = (owner: string): number => createHash('sha256').update(owner).digest().readUInt16BE(0) & 0x1fff
+
+const isPool = (slot: string): boolean => slot.startsWith('pool ')
+
+interface Slot {
+  /** By rank and owner. */
+  readonly entries: Map<string, string>
+  /** Emitted last. */
+  objects: ReadonlyMap<string, string>
+}
+
+/** A fresh layout. */
+export function ipvsLayout(): Layout {
+  const slots = new Map<string, Slot>()
+  const dirty = new Set<string>()
+  /** Keys that pools want, by the slots that want them: a frontend may pass from one Service to another. */
+  const wanted = new Map<string, Map<string, string>>()
+  const want = (key: string, slot: string, value: string | undefined): string | undefined => {
+    const by = wanted.get(key) ?? new Map<string, string>()
+    if (value === undefined) by.delete(slot)
+    else by.set(slot, value)
+    if (by.size === 0) wanted.delete(key)
+    else wanted.set(key, by)
+    return by.get([...by.keys()].sort()[0] ?? '')
+  }
+  const split = (key: string): [slot: string, name: string] => {
+    const [, slot = '', ...name] = key.split(separator)
+    return [slot, name.join(separator)]
+  }
+  return {
+    isEntry: key => key.startsWith(`@${separator}`),
+    set({ key, value }) {
+      const [name, member] = split(key)
+      let slot = slots.get(name)
+      if (slot === undefined) {
+        slot = { entries: new Map(), objects: new Map() }
+        slots.set(name, slot)
+      }
+      if (slot.entries.get(member) === value) return
+      slot.entries.set(member, value)
+      dirty.add(name)
+    },
+    delete(key) {
+      const [name, member] = split(key)
+      if (slots.get(name)?.entries.delete(member) === true) dirty.add(name)
+    },
+    *drain() {
+      for (const name of dirty) {
+        const slot = slots.get(name)
+        if (slot === undefined) continue
+        const before = slot.objects
+        slot.objects = objectsOf(name, slot)
+        if (slot.entries.size === 0) slots.delete(name)
+        const settle = (key: string, value: string | undefined) => ({
+          key,
+          value: isPool(name) ? want(key, name, value) : value,
+        })
+        for (const key of before.keys()) if (!slot.objects.has(key)) yield settle(key, undefined)
+        for (const [key, value] of slot.objects) if (before.get(key) !== value) yield settle(key, value)
+      }
+      dirty.clear()
+    },
+  }
+}
+
+/** What a slot comes to. */
+function objectsOf(name: string, { entries }: Slot): ReadonlyMap<string, string> {
+  const ordered = [...entries.keys()].sort()
+  if (!isPool(name)) {
+    const value = entries.get(ordered[0] ?? '')
+    return new Map(value === undefined ? [] : (JSON.parse(value) as [string, string][]))
+  }
+  const hash = Number(name.slice('pool '.length))
+  const objects = new Map<string, string>()
+  // Beyond that many with one hash, this node's own connections meet the virtual servers that all others meet.
+  for (const [place, owner] of ordered.slice(0, 1 << placeBits).entries()) {
+    const { family, state, elements } = JSON.parse(entries.get(owner) ?? '') as Pool
+    const mark = markOf((hash << placeBits) | place)
+    objects.set(serverKey(markServer(mark)), serverValue(state))
+    for (const element of elements) {
+      objects.set(memberKey(setName(family, 'MARK'), element), `skbmark ${markHex(mark)}`)
+    }
+  }
+  return objects
+}

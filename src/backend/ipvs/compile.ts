@@ -44,7 +44,8 @@ export function* compileServicePort(
       member(roleFor(frontend, port), element, commentOf(port.name)),
     ]
     if (choice.kind === 'drop') objects.push(member('DROP', element))
-    if (sourceRanges !== undefined) {
+    // Without endpoints anywhere, everybody is rejected.
+    if (sourceRanges !== undefined && choice.kind !== 'reject') {
       objects.push(member('RANGED', element))
       for (const range of sourceRanges) objects.push(member('RANGES', rangeElement(element, range, family)))
     }

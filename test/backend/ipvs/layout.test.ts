@@ -1,0 +1,135 @@
+// What several Service ports share: a function of who wants what, whatever the order.
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { addressEntry, bundleEntry, ipvsLayout, poolEntry } from '../../../src/backend/ipvs/layout.ts'
+import { markMask, markOf, markSignature } from '../../../src/backend/ipvs/names.ts'
+import { parseIP } from '../../../src/net/ip.ts'
+
+const address = parseIP('10.96.0.20')
+if (address === undefined) throw new Error('10.96.0.20 is an address')
+const bound = { key: 'address 10.96.0.20', value: '' }
+const pool = (real: string, elements: readonly string[]) => ({
+  family: 'IPv4' as const,
+  state: { options: '-s rr', real: [real] },
+  elements,
+})
+
+describe('an address', () => {
+  test('stays while one of its Service ports is left', () => {
+    const layout = ipvsLayout()
+    const [first, second] = ['a/web:http/TCP', 'a/web:https/TCP'].map(owner => addressEntry(address, owner, [bound]))
+    if (first === undefined || second === undefined) throw new Error('there are two')
+    layout.set(first)
+    layout.set(second)
+    expect([...layout.drain()]).toEqual([bound])
+    layout.delete(first.key)
+    expect([...layout.drain()]).toEqual([])
+    layout.delete(second.key)
+    expect([...layout.drain()]).toEqual([{ key: bound.key, value: undefined }])
+  })
+})
+
+describe("a frontend at one of the node's own addresses", () => {
+  const external = bundleEntry('tcp 192.168.100.1:30080', 0, 'b/ext/TCP', [{ key: 'k', value: 'external IP' }])
+  const nodePort = bundleEntry('tcp 192.168.100.1:30080', 1, 'a/node/TCP', [{ key: 'k', value: 'node port' }])
+
+  test.each([
+    ['first', [external, nodePort]],
+    ['last', [nodePort, external]],
+  ])('is the external IP before it is a node port, whichever comes %s', (_, entries) => {
+    const layout = ipvsLayout()
+    for (const entry of entries) layout.set(entry)
+    expect([...layout.drain()]).toEqual([{ key: 'k', value: 'external IP' }])
+    layout.delete(external.key)
+    expect([...layout.drain()]).toEqual([{ key: 'k', value: 'node port' }])
+  })
+})
+
+describe('marks', () => {
+  test('differ by number, carry the signature, and leave bits 14 and 15 alone', () => {
+    const seen = new Set<number>()
+    for (let number = 0; number < 1 << 18; number += 1) {
+      const mark = markOf(number)
+      if ((mark & markMask) >>> 0 !== markSignature || (mark & 0xc000) !== 0) throw new Error(`mark ${mark}`)
+      seen.add(mark)
+    }
+    expect(seen.size).toBe(1 << 18)
+  })
+
+  test('no two Service ports have the same, among thousands', () => {
+    const layout = ipvsLayout()
+    const count = 20_000
+    for (let i = 0; i < count; i++) layout.set(poolEntry(`ns/s${i}/TCP`, pool('10.0.0.1:80', [`10.0.0.1,tcp:${i}`])))
+    const objects = [...layout.drain()]
+    expect(new Set(objects.map(({ key }) => key)).size).toBe(objects.length)
+    expect(objects.filter(({ key }) => key.startsWith('virtual mark ')).length).toBe(count)
+    const values = objects.filter(({ key }) => key.startsWith('member ')).map(({ value }) => value)
+    expect(new Set(values).size).toBe(count)
+  })
+
+  test('a frontend that passes from one Service to another keeps a mark, in either order', () => {
+    for (const order of [
+      ['out', 'in'],
+      ['in', 'out'],
+    ]) {
+      const layout = ipvsLayout()
+      const element = '203.0.113.1,tcp:80'
+      const [before, after] = [
+        poolEntry('a/old/TCP', pool('10.0.0.1:80', [element])),
+        poolEntry('b/new/TCP', pool('10.0.0.2:80', [element])),
+      ]
+      layout.set(before)
+      const state = new Map<string, string>()
+      const settle = () => {
+        for (const { key, value } of layout.drain()) value === undefined ? state.delete(key) : state.set(key, value)
+      }
+      settle()
+      for (const step of order) {
+        if (step === 'out') layout.delete(before.key)
+        else layout.set(after)
+        settle()
+      }
+      const mark = [...state.keys()].find(key => key.startsWith('virtual mark '))?.split(' ')[2]
+      expect([...state]).toHaveLength(2)
+      expect(state.get(`member PENSTOCK-MARK ${element}`)).toBe(`skbmark ${mark}`)
+    }
+  })
+})
+
+test('the same entries come to the same objects, whatever came and went on the way', () => {
+  const owner = fc.constantFrom('a/a/TCP', 'a/b/TCP', 'a/c/TCP', 'b/a/UDP')
+  const entry = fc.oneof(
+    owner.map(name => addressEntry(address, name, [bound])),
+    fc
+      .tuple(owner, fc.nat(1), fc.constantFrom('x', 'y'))
+      .map(([name, rank, value]) => bundleEntry('tcp 192.168.100.1:80', rank, name, [{ key: 'k', value }])),
+    fc
+      .tuple(owner, fc.constantFrom('10.0.0.1:80', '10.0.0.2:80'), fc.subarray(['10.0.0.1,tcp:1', '10.0.0.1,tcp:2']))
+      .map(([name, real, elements]) => poolEntry(name, pool(real, elements))),
+  )
+  fc.assert(
+    fc.property(fc.array(fc.tuple(entry, fc.boolean(), fc.boolean()), { maxLength: 30 }), steps => {
+      const layout = ipvsLayout()
+      const objects = new Map<string, string>()
+      const entries = new Map<string, string>()
+      const settle = () => {
+        for (const { key, value } of layout.drain()) value === undefined ? objects.delete(key) : objects.set(key, value)
+      }
+      for (const [item, goes, drains] of steps) {
+        if (goes) {
+          layout.delete(item.key)
+          entries.delete(item.key)
+        } else {
+          layout.set(item)
+          entries.set(item.key, item.value)
+        }
+        if (drains) settle()
+      }
+      settle()
+      const fresh = ipvsLayout()
+      for (const [key, value] of [...entries].reverse()) fresh.set({ key, value })
+      const expected = new Map([...fresh.drain()].map(({ key, value }) => [key, value]))
+      expect(objects).toEqual(expected)
+    }),
+  )
+})

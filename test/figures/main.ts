@@ -1,17 +1,17 @@
-// Measures the program at scale: `node main.ts [--services N,N] [--endpoints N] [--variant nft,legacy] [--changes N]`.
+// Measures the program at scale: `node main.ts [--services N,N] [--endpoints N] [--kind nftables,ipvs] [--changes N]`.
 import { execFile } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { availableParallelism, release, totalmem } from 'node:os'
 import { parseArgs, promisify } from 'node:util'
 import { findMeans } from '../support/netns/sandbox.ts'
-import { type Case, type Figures, measure, type Variant, variants } from './measure.ts'
+import { type Case, type Figures, type Kind, kinds, measure } from './measure.ts'
 import { mostServices } from './objects.ts'
 import { formatBars, formatTable, type Machine } from './table.ts'
 
 const usage = `usage: hack/figures [options]
   --services N,N          numbers of Services (default 1000,10000)
   --endpoints N           endpoints of each (default 5)
-  --variant nft,legacy    variants of iptables (default both)
+  --kind K,K              of ${kinds.join(', ')} (default: all that this kernel can)
   --changes N             changes of one EndpointSlice that are timed (default 30)
   --wait SECONDS          for a quiet machine, before each case, at most (default 60)
   --json FILE             write the figures as JSON too
@@ -27,12 +27,18 @@ function numbers(name: string, text: string, most: number, least = 1): number[] 
   })
 }
 
-function variantsOf(text: string): Variant[] {
+function kindsOf(text: string): Kind[] {
   return text.split(',').map(word => {
-    const variant = variants.find(known => known === word)
-    if (variant === undefined) throw new Error(`--variant ${text}: expected ${variants.join(' or ')}`)
-    return variant
+    const kind = kinds.find(known => known === word)
+    if (kind === undefined) throw new Error(`--kind ${text}: expected ${kinds.join(', ')}`)
+    return kind
   })
+}
+
+/** All but IPVS, where the kernel has none: its listing in /proc is there once the module is loaded. */
+async function possible(): Promise<Kind[]> {
+  await promisify(execFile)('ipvsadm', ['-Ln']).catch(() => undefined)
+  return kinds.filter(kind => kind !== 'ipvs' || existsSync('/proc/net/ip_vs'))
 }
 
 async function machine(): Promise<Machine> {
@@ -52,7 +58,7 @@ async function main(): Promise<void> {
     options: {
       services: { type: 'string', default: '1000,10000' },
       endpoints: { type: 'string', default: '5' },
-      variant: { type: 'string', default: variants.join(',') },
+      kind: { type: 'string' },
       changes: { type: 'string', default: '30' },
       wait: { type: 'string', default: '60' },
       json: { type: 'string' },
@@ -68,9 +74,10 @@ async function main(): Promise<void> {
   const [changes = 30] = numbers('changes', values.changes, 10_000)
   const [waitSeconds = 60] = numbers('wait', values.wait, 3_600, 0)
   const nodeOptions = values['node-options'].split(' ').filter(word => word !== '')
-  const cases: Case[] = variantsOf(values.variant).flatMap(variant =>
+  const wantedKinds = values.kind === undefined ? await possible() : kindsOf(values.kind)
+  const cases: Case[] = wantedKinds.flatMap(kind =>
     numbers('services', values.services, mostServices).map(services => {
-      return { services, endpoints, variant, changes: Math.min(changes, services), nodeOptions, waitSeconds }
+      return { services, endpoints, kind, changes: Math.min(changes, services), nodeOptions, waitSeconds }
     }),
   )
   const means = await findMeans()
@@ -79,7 +86,7 @@ async function main(): Promise<void> {
   const say = (line: string): void => console.error(line)
   const measured: Figures[] = []
   for (const wanted of cases) {
-    say(`${wanted.services} Services × ${wanted.endpoints} endpoints, ${wanted.variant}:`)
+    say(`${wanted.services} Services × ${wanted.endpoints} endpoints, ${wanted.kind}:`)
     measured.push(await measure(means, wanted, say))
   }
   const where = await machine()

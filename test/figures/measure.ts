@@ -1,4 +1,4 @@
-// One measurement: a cluster of one size on one variant of iptables, in a sandbox of its own.
+// One measurement: a cluster of one size in one mode, in a sandbox of its own.
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -9,13 +9,17 @@ import { clusterIP, freeIP, nodeAddress, nodeName, podCIDR, ports, serviceCIDR }
 import type { ProbeMethods, Usage } from './probe.ts'
 import { untilQuiet } from './quiet.ts'
 
-export const variants = ['nft', 'legacy'] as const
-export type Variant = (typeof variants)[number]
+/** Modes, and variants of iptables where they differ. */
+export const kinds = ['iptables-nft', 'iptables-legacy', 'nftables', 'ipvs'] as const
+export type Kind = (typeof kinds)[number]
+
+/** What the program is told. */
+const modeOf = (kind: Kind): string => (kind === 'nftables' || kind === 'ipvs' ? kind : 'iptables')
 
 export interface Case {
   readonly services: number
   readonly endpoints: number
-  readonly variant: Variant
+  readonly kind: Kind
   readonly changes: number
   /** Options for the Node that runs the program, as for a CPU profile. */
   readonly nodeOptions: readonly string[]
@@ -31,8 +35,8 @@ export interface Figures extends Omit<Case, 'nodeOptions' | 'waitSeconds'> {
   readonly startCpuMs: number | null
   readonly change: { readonly p50Ms: number; readonly p90Ms: number; readonly p99Ms: number } | null
   readonly cpuPerChangeMs: number | null
-  /** Of `cpuPerChangeMs`, spent in iptables. */
-  readonly iptablesPerChangeMs: number | null
+  /** Of `cpuPerChangeMs`, spent in the programs that write the rules. */
+  readonly toolsPerChangeMs: number | null
   readonly rssBytes: number | null
   readonly peakBytes: number | null
   readonly idleCpuPercent: number | null
@@ -86,7 +90,7 @@ export async function measure(means: Means, wanted: Case, say: (line: string) =>
 }
 
 async function prepare(sandbox: Sandbox, wanted: Case, kubeconfig: string): Promise<Bench> {
-  const { services, endpoints, variant } = wanted
+  const { services, endpoints, kind } = wanted
   await sandbox.addNamespaces([namespace])
   await sandbox.configure(namespace, {
     sysctls: { 'net/ipv4/ip_forward': '1' },
@@ -99,7 +103,13 @@ async function prepare(sandbox: Sandbox, wanted: Case, kubeconfig: string): Prom
     ],
   })
   for (const tool of ['iptables', 'ip6tables']) {
-    const argv = [`${tool}-${variant}`, '-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']
+    const argv = [
+      `${tool}-${kind === 'iptables-legacy' ? 'legacy' : 'nft'}`,
+      '-t',
+      'mangle',
+      '-N',
+      'KUBE-IPTABLES-HINT',
+    ]
     await sandbox.check({ namespace, argv })
   }
   const api = await sandbox.worker<ApiMethods>({ namespace, module: join(import.meta.dirname, 'api.ts') })
@@ -115,7 +125,7 @@ async function prepare(sandbox: Sandbox, wanted: Case, kubeconfig: string): Prom
     `--kubeconfig=${kubeconfig}`,
     `--hostname-override=${nodeName}`,
     `--cluster-cidr=${podCIDR}`,
-    '--proxy-mode=iptables',
+    `--proxy-mode=${modeOf(kind)}`,
     '--logging-format=json',
     '-v=4',
   ]
@@ -135,7 +145,7 @@ async function measureIn(bench: Bench, wanted: Case, say: (line: string) => void
     startCpuMs: null,
     change: null,
     cpuPerChangeMs: null,
-    iptablesPerChangeMs: null,
+    toolsPerChangeMs: null,
     rssBytes: null,
     peakBytes: null,
     idleCpuPercent: null,
@@ -170,7 +180,7 @@ async function measureIn(bench: Bench, wanted: Case, say: (line: string) => void
   }
 }
 
-type Changes = Pick<Figures, 'change' | 'cpuPerChangeMs' | 'iptablesPerChangeMs'>
+type Changes = Pick<Figures, 'change' | 'cpuPerChangeMs' | 'toolsPerChangeMs'>
 
 /** Each change moves one Service's endpoints, a Service that was not touched before, when the one before is digested. */
 async function measureChanges({ api, probe }: Bench, { services, endpoints, changes }: Case): Promise<Changes> {
@@ -193,7 +203,7 @@ async function measureChanges({ api, probe }: Bench, { services, endpoints, chan
   return {
     change: { p50Ms: rank(0.5), p90Ms: rank(0.9), p99Ms: rank(0.99) },
     cpuPerChangeMs: (after.cpuMs - before.cpuMs) / changes,
-    iptablesPerChangeMs: (after.childCpuMs - before.childCpuMs) / changes,
+    toolsPerChangeMs: (after.childCpuMs - before.childCpuMs) / changes,
   }
 }
 

@@ -13,7 +13,7 @@ import { client, ports, servicePort } from './objects.ts'
 export interface Usage {
   /** Milliseconds of CPU, user and system. */
   readonly cpuMs: number
-  /** Of these, in the children: iptables. */
+  /** Of these, in the children: the programs that write the rules. */
   readonly childCpuMs: number
   readonly rssKiB: number
   readonly peakKiB: number

@@ -35,6 +35,17 @@ export function nftablesBackend({ family, exec }: NftablesOptions): Backend {
       return commit(exec, transaction, signal)
     },
     trace,
+    prepare: async ({ release }) => complaintsAbout(release),
     cleanup: signal => cleanup(exec, family, signal),
   }
+}
+
+/**
+ * Kernels before 5.13 lack what kube-proxy's nftables mode needs, and ours was never seen to work there. Whether one has had
+ * it ported back shows when it takes the rules, or says why not: it is worth a warning, not a refusal.
+ */
+function complaintsAbout(release: string): string[] {
+  const [major = 0, minor = 0] = release.split('.').map(Number)
+  if (major > 5 || (major === 5 && minor >= 13)) return []
+  return [`this kernel is ${release}: nftables mode needs 5.13 or newer, and may not work; iptables mode does`]
 }

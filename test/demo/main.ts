@@ -1,5 +1,7 @@
 // The demo: `node main.ts [--mode MODE] [--keep] [--traced REASON]`. Status 0 only if everything shown is as it should be.
-import { parseArgs } from 'node:util'
+import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { parseArgs, promisify } from 'node:util'
 import { findMeans } from '../support/netns/sandbox.ts'
 import type { Cluster } from './cluster.ts'
 import { kubeconfig, logOf, RealCluster } from './real.ts'
@@ -55,6 +57,13 @@ async function main(): Promise<number> {
   if (values.help) {
     say(usage)
     return 0
+  }
+  if (values.mode === 'ipvs' && !values.traced && !(await hasIPVS())) {
+    say(
+      'This kernel has no IPVS, which --mode ipvs needs: load its module (modprobe ip_vs) or, where there is none, see it at' +
+        ' work on a kernel that has one with npm run test:vm-scenarios; --traced shows the same packets through the rules.',
+    )
+    return 1
   }
   const began = performance.now()
   const means = values.traced ? ({ kind: 'none', reason: 'tracing was asked for' } as const) : await findMeans()
@@ -122,6 +131,12 @@ async function main(): Promise<number> {
 }
 
 class Interrupted extends Error {}
+
+/** Asking ipvsadm loads the module, where there is one and we may. */
+async function hasIPVS(): Promise<boolean> {
+  await promisify(execFile)('ipvsadm', ['-Ln']).catch(() => undefined)
+  return existsSync('/proc/net/ip_vs')
+}
 
 main().then(
   status => process.exit(status),

@@ -6,6 +6,7 @@ import type { Configuration } from '../config/types.ts'
 import { beLiberal, isLiberal } from '../kernel/conntrack.ts'
 import { hostAddresses, kernelRelease } from '../kernel/host.ts'
 import { ensureSysctl } from '../kernel/sysctl.ts'
+import type { Family } from '../net/ip.ts'
 import type { Logger } from '../observe/log.ts'
 import { Once } from '../observe/log.ts'
 import type { SyncObserver } from '../sync/contract.ts'
@@ -149,36 +150,68 @@ function untilAborted(promise: Promise<void>, signal: AbortSignal): Promise<void
 /** The protective rules are in the kernel before the settings that they protect from. */
 async function afterFirstSync(family: FamilyAssembly, context: CommandContext): Promise<void> {
   if (!(await family.syncer.untilSynced(context.signal))) return
-  await sweep(family, context)
   await settings(family, context.configuration, context.log)
+  // Last: it takes as long as connections live in a mode that was in charge before.
+  await sweep(family, context)
 }
 
 /**
  * What an earlier run left in another mode or by other tools goes, now that the rules are in. What cannot be removed is
- * said.
+ * said, and holds nothing else back.
  */
-async function sweep({ family, backend }: FamilyAssembly, context: CommandContext): Promise<void> {
+async function sweep(assembly: FamilyAssembly, context: CommandContext): Promise<void> {
+  const { family, backend } = assembly
   const { exec, signal, log } = context
-  try {
-    const removed = await backend.sweep?.(signal)
-    if (removed !== undefined) log.info({ family, removed }, 'swept')
-    for (const [mode, make] of Object.entries(backends)) {
-      if (mode !== backend.mode) await retire(mode, make({ family, exec }), context)
+  const all = [
+    await withPatience(assembly, context, async () => {
+      const removed = await backend.sweep?.(signal)
+      if (removed !== undefined) log.info({ family, removed }, 'swept')
+    }),
+  ]
+  for (const [mode, make] of Object.entries(backends)) {
+    if (mode === backend.mode) continue
+    const former = make({ family, exec })
+    all.push(await withPatience(assembly, context, () => retire(family, former, context)))
+  }
+  if (all.every(Boolean)) log.debug({ family }, 'no other mode is in charge any more')
+}
+
+/** Tries again what fails for a reason that passes. Returns false, and says why, where it does not pass. */
+async function withPatience(
+  { family }: FamilyAssembly,
+  { commandLine, signal, log }: CommandContext,
+  work: () => Promise<void>,
+): Promise<boolean> {
+  const attempts = commandLine.options.once === true ? 5 : 50
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await work()
+      return true
+    } catch (error) {
+      const passes = error instanceof CommitError && (error.kind === 'transient' || error.kind === 'stale')
+      if (signal.aborted) return false
+      if (!passes || attempt === attempts) {
+        log.warn({ family, error: describeFailure(error) }, 'what an earlier run left behind cannot be removed')
+        return false
+      }
+      await sleep(Math.min(attempt * 500, 30_000), undefined, { signal, ref: false }).catch(() => undefined)
     }
-    log.debug({ family }, 'no other mode is in charge any more')
-  } catch (error) {
-    log.warn({ family, error: describeFailure(error) }, 'what an earlier run left behind cannot be removed')
   }
 }
 
 /** A former mode gives way. With --once its connections are left to the next run. */
-async function retire(mode: string, former: Backend, context: CommandContext): Promise<void> {
+async function retire(family: Family, former: Backend, context: CommandContext): Promise<void> {
   const { signal, log, commandLine } = context
   if (former.retire === undefined) return former.cleanup(signal)
-  for (;;) {
+  for (let look = 1; ; look++) {
     const wait = await former.retire(signal)
     if (wait === undefined) return
-    log.info({ mode }, 'connections still live in the mode that was in charge before; it stays until they end')
+    if (look === 1) {
+      log.info(
+        { family, mode: former.mode },
+        'connections still live in the mode that was in charge before; it stays until they end',
+      )
+    }
     if (commandLine.options.once === true) return
     await sleep(wait, undefined, { signal, ref: false }).catch(() => undefined)
     if (signal.aborted) return

@@ -1,4 +1,5 @@
-// The nftables backend against the real nft, in a network namespace: what is written is accepted and read back equal.
+// The nftables backend against the real nft, in a network namespace: what is written is accepted and read back equal. The
+// scenarios are in strict-nft.test.ts, which sends them to both.
 import fc from 'fast-check'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { Backend } from '../../src/backend/backend.ts'
@@ -8,16 +9,12 @@ import { type Family, type IP, parseCIDR } from '../../src/net/ip.ts'
 import type { Network } from '../../src/policy/network.ts'
 import type { Endpoint, EndpointChoice, Frontend, ServicePort } from '../../src/policy/service-port.ts'
 import { DesiredProgram } from '../../src/sync/program.ts'
-import { loadScenarios } from '../conformance/scenario.ts'
-import { eventsOf, type Programs, subjectOf } from '../conformance/subject.ts'
 import { Sandbox } from '../support/netns/sandbox.ts'
 
 let sandbox: Sandbox
-let writes = 0
 
 const exec: Exec = {
   async run(command, args, options = {}) {
-    if (args[0] === '-f') writes++
     const input = options.input === undefined ? {} : { input: options.input }
     const outcome = await sandbox.exec({ argv: [command, ...args], ...input })
     return { ...outcome, notFound: false }
@@ -43,26 +40,6 @@ const nft = (script: string): Promise<string> => sandbox.check({ argv: ['nft', '
 
 const asText = (program: ReadonlyMap<string, string>): string[] =>
   [...program].map(([key, value]) => `${key}\n${value}`).sort()
-
-const allText = (programs: Programs): string[] =>
-  [...programs].flatMap(([family, program]) => asText(program).map(text => `${family} ${text}`))
-
-describe('every scenario', () => {
-  test.each(loadScenarios().map(scenario => [scenario.name, scenario] as const))('%s', async (_name, scenario) => {
-    const subject = subjectOf(scenario, 'nftables', exec)
-    for (const step of scenario.steps) {
-      subject.take(eventsOf(step))
-      await subject.sync()
-      expect(subject.complaints, step.title).toEqual([])
-      expect(allText(await subject.held()), step.title).toEqual(allText(await subject.desired()))
-    }
-    const before = writes
-    const restarted = subjectOf(scenario, 'nftables', exec)
-    restarted.take(scenario.steps.flatMap(eventsOf))
-    await restarted.sync()
-    expect(writes - before, 'writes of a restart').toBe(0)
-  })
-})
 
 const network = (family: Family): Network => ({
   family,

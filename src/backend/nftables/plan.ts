@@ -30,7 +30,9 @@ export function plan(delta: Delta, program: Program, family: Family): Transactio
 
   const total = `${delta.added.length} added, ${delta.changed.length} changed, ${delta.removed.length} removed`
   const scripts =
-    changes.some(isRetyped) || mustRebuild(changes) ? [rebuild(program, family)] : ordered(changes, family)
+    changes.some(isRetyped) || isReplaced(changes) || mustRebuild(changes)
+      ? [rebuild(program, family)]
+      : ordered(changes, family)
   return {
     steps: scripts.map(
       ({ lines, keys }, index): Step => ({
@@ -57,6 +59,12 @@ function isRetyped({ parsed, from, to }: Change): boolean {
   if (from === undefined || to === undefined) return false
   if (parsed.kind === 'set' || parsed.kind === 'map') return true
   return parsed.kind === 'chain' && hookOf(from) !== hookOf(to)
+}
+
+/** Somebody put a set in the place of a map of ours, or the other way round: one name cannot be both in one script. */
+function isReplaced(changes: readonly Change[]): boolean {
+  const names = changes.flatMap(({ parsed }) => (parsed.kind === 'set' || parsed.kind === 'map' ? [parsed.name] : []))
+  return new Set(names).size < names.length
 }
 
 /**

@@ -2,7 +2,7 @@
 import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
 import type { VirtualServer } from './names.ts'
-import { type ConnectionCounts, countOf, parseCounts } from './parse.ts'
+import { type Loads, loadOf, parseLoads } from './parse.ts'
 import { serverArguments } from './servers.ts'
 
 /**
@@ -81,13 +81,14 @@ export class Drainer {
   async look(): Promise<void> {
     const { exec, family, now } = this.#options
     const over: { server: VirtualServer; real: string }[] = []
-    const counts = await this.#counts()
-    if (counts === undefined) return
+    const loads = await this.#loads()
+    if (loads === undefined) return
     for (const [server, reals] of this.#since) {
       for (const [real, since] of reals) {
-        const count = countOf(counts, server, real, family)
-        if (count === undefined) this.forget(server, real)
-        else if (count === 0 || now() - since >= drainLimitMs(server)) over.push({ server, real })
+        const load = loadOf(loads, server, real, family)
+        // Gone, or somebody has given it its weight back.
+        if (load === undefined || load.weight > 0) this.forget(server, real)
+        else if (load.connections === 0 || now() - since >= drainLimitMs(server)) over.push({ server, real })
       }
     }
     if (over.length === 0) return
@@ -98,12 +99,12 @@ export class Drainer {
   }
 
   /** Undefined when the kernel cannot be asked. */
-  async #counts(): Promise<ConnectionCounts | undefined> {
+  async #loads(): Promise<Loads | undefined> {
     const { exec, family } = this.#options
     const servers = [...this.#since.keys()]
     if (servers.length > singly) {
       const result = await exec.run('ipvsadm', ['-Ln'], { timeoutMs })
-      return result.exitCode === 0 ? parseCounts(result.stdout) : undefined
+      return result.exitCode === 0 ? parseLoads(result.stdout) : undefined
     }
     let text = ''
     for (const server of servers) {
@@ -111,7 +112,7 @@ export class Drainer {
       if (result.exitCode === 0) text += result.stdout
       else if (!/No such service/i.test(result.stderr)) return undefined
     }
-    return parseCounts(text)
+    return parseLoads(text)
   }
 
   #arm(): void {

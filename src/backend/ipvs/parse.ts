@@ -107,22 +107,28 @@ export function serverOf(
     : { name: `${protocol} ${found.text}`, family: found.family }
 }
 
-/** A real server's connections, by virtual server and real server. */
-export type ConnectionCounts = ReadonlyMap<VirtualServer, ReadonlyMap<string, number>>
+/** What a real server has to do. */
+export interface Load {
+  readonly weight: number
+  /** Active and inactive together. */
+  readonly connections: number
+}
 
-/** Connections, active and inactive together, in what `ipvsadm -Ln` prints. */
-export function parseCounts(text: string): ConnectionCounts {
-  const found = new Map<VirtualServer, Map<string, number>>()
-  let current: Map<string, number> | undefined
+/** By virtual server and real server. */
+export type Loads = ReadonlyMap<VirtualServer, ReadonlyMap<string, Load>>
+
+/** Weights and connections in what `ipvsadm -Ln` prints. */
+export function parseLoads(text: string): Loads {
+  const found = new Map<VirtualServer, Map<string, Load>>()
+  let current: Map<string, Load> | undefined
   for (const line of text.split('\n')) {
     const words = line.trim().split(/\s+/)
     const [first = '', second = ''] = words
     if (first === '->') {
       const address = canonicalAddressPort(second)?.text
-      const [active, inactive] = words.slice(-2).map(Number)
-      if (address !== undefined && active !== undefined && Number.isFinite(active)) {
-        current?.set(address, active + (inactive ?? 0))
-      }
+      const [weight = Number.NaN, active = Number.NaN, inactive = Number.NaN] = words.slice(-3).map(Number)
+      const connections = active + inactive
+      if (address !== undefined && Number.isFinite(connections)) current?.set(address, { weight, connections })
     } else if (['TCP', 'UDP', 'SCTP', 'FWM'].includes(first)) {
       const where = first === 'FWM' ? `0x${Number(second).toString(16)}` : canonicalAddressPort(second)?.text
       // The same mark may stand for a virtual server of each family.
@@ -137,15 +143,10 @@ export function parseCounts(text: string): ConnectionCounts {
   return found
 }
 
-/** The connections of one real server; undefined if the kernel does not know it. */
-export function countOf(
-  counts: ConnectionCounts,
-  server: VirtualServer,
-  real: string,
-  family: Family,
-): number | undefined {
+/** The load of one real server; undefined if the kernel does not know it. */
+export function loadOf(loads: Loads, server: VirtualServer, real: string, family: Family): Load | undefined {
   const key = server.startsWith('mark ') && family === 'IPv6' ? `${server} IPv6` : server
-  return counts.get(key)?.get(real)
+  return loads.get(key)?.get(real)
 }
 
 /** Addresses of one family in what `ip -o addr show` prints. Link-local ones are the kernel's own. */

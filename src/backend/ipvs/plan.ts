@@ -194,6 +194,9 @@ function deviceLines(changes: readonly Change[]): string[] {
 function addressLines(changes: readonly Change[], family: Family): string[] {
   return changes.flatMap(({ parsed, to }) => {
     if (parsed.kind !== 'address') return []
-    return [`addr ${to === undefined ? 'del' : 'add'} ${parsed.address}/${bitsOf(family)} dev ${device}`]
+    const address = `${parsed.address}/${bitsOf(family)} dev ${device}`
+    if (to === undefined) return [`addr del ${address}`]
+    // Deprecated: else the kernel may choose it as source, of masqueraded packets too, for being near a pod's address.
+    return [`addr add ${address}${family === 'IPv6' ? ' preferred_lft 0' : ''}`]
   })
 }

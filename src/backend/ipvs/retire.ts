@@ -6,7 +6,7 @@ import { restoreLimits } from '../xtables/plan.ts'
 import { toolsOf } from '../xtables/tools.ts'
 import { failure, glueScope, read, readAddresses, readServers, readSets } from './commit.ts'
 import { device, serverKey, type VirtualServer } from './names.ts'
-import { countOf, type HeldSet, parseCounts } from './parse.ts'
+import { type HeldSet, loadOf, parseLoads } from './parse.ts'
 import { addressOf, serverArguments } from './servers.ts'
 
 export interface RetireOptions {
@@ -119,9 +119,11 @@ async function withConnections(
 ): Promise<VirtualServer[]> {
   const result = await exec.run('ipvsadm', ['-Ln'], { signal, timeoutMs })
   if (result.exitCode !== 0) throw failure('ipvsadm', result)
-  const counts = parseCounts(result.stdout)
+  const loads = parseLoads(result.stdout)
   return servers
-    .filter(({ server, real }) => real.some(({ address }) => (countOf(counts, server, address, family) ?? 0) > 0))
+    .filter(({ server, real }) =>
+      real.some(({ address }) => (loadOf(loads, server, address, family)?.connections ?? 0) > 0),
+    )
     .map(({ server }) => server)
 }
 

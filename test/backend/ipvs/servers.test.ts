@@ -1,6 +1,6 @@
 // Virtual servers as text: schedulers and flags, and what ipvsadm prints.
 import { describe, expect, test } from 'vitest'
-import { countOf, parseAddresses, parseCounts, parseServers, parseSets } from '../../../src/backend/ipvs/parse.ts'
+import { loadOf, parseAddresses, parseLoads, parseServers, parseSets } from '../../../src/backend/ipvs/parse.ts'
 import { elementOf, optionsOf, parseScheduling, serverArguments } from '../../../src/backend/ipvs/servers.ts'
 import { settingsFor, timeoutArguments } from '../../../src/backend/ipvs/settings.ts'
 
@@ -67,8 +67,8 @@ test('ipvsadm is told of a server as it prints it', () => {
   expect(elementOf('mark 0x6')).toBeUndefined()
 })
 
-test('connections are counted by family', () => {
-  const counts = parseCounts(`IP Virtual Server version 1.2.1 (size=4096)
+test('weights and connections are read by family', () => {
+  const loads = parseLoads(`IP Virtual Server version 1.2.1 (size=4096)
 Prot LocalAddress:Port Scheduler Flags
   -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
 TCP  10.96.0.1:80 rr
@@ -81,12 +81,14 @@ FWM  6 rr
 FWM  6 IPv6 rr
   -> [fd00::1]:80                 Masq    0      0          2         
 `)
-  expect(countOf(counts, 'tcp 10.96.0.1:80', '10.0.0.1:80', 'IPv4')).toBe(7)
-  expect(countOf(counts, 'tcp 10.96.0.1:80', '10.0.0.2:80', 'IPv4')).toBe(0)
-  expect(countOf(counts, 'tcp 10.96.0.1:80', '10.0.0.3:80', 'IPv4')).toBeUndefined()
-  expect(countOf(counts, 'udp [fd00::9]:53', '[fd00::1]:53', 'IPv6')).toBe(7)
-  expect(countOf(counts, 'mark 0x6', '10.0.0.2:80', 'IPv4')).toBe(1)
-  expect(countOf(counts, 'mark 0x6', '[fd00::1]:80', 'IPv6')).toBe(2)
+  expect(loadOf(loads, 'tcp 10.96.0.1:80', '10.0.0.1:80', 'IPv4')?.connections).toBe(7)
+  expect(loadOf(loads, 'tcp 10.96.0.1:80', '10.0.0.2:80', 'IPv4')?.connections).toBe(0)
+  expect(loadOf(loads, 'tcp 10.96.0.1:80', '10.0.0.2:80', 'IPv4')?.weight).toBe(0)
+  expect(loadOf(loads, 'mark 0x6', '10.0.0.2:80', 'IPv4')?.weight).toBe(1)
+  expect(loadOf(loads, 'tcp 10.96.0.1:80', '10.0.0.3:80', 'IPv4')).toBeUndefined()
+  expect(loadOf(loads, 'udp [fd00::9]:53', '[fd00::1]:53', 'IPv6')?.connections).toBe(7)
+  expect(loadOf(loads, 'mark 0x6', '10.0.0.2:80', 'IPv4')?.connections).toBe(1)
+  expect(loadOf(loads, 'mark 0x6', '[fd00::1]:80', 'IPv6')?.connections).toBe(2)
 })
 
 test('sets of others, and how a set has grown, do not matter', () => {

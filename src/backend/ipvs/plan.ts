@@ -48,6 +48,8 @@ export function plan(delta: Delta, program: Program, family: Family, limits: Res
   const members = retyped.size === 0 ? changes : [...changes.filter(isKept(retyped)), ...refilled(program, retyped)]
   steps.push(
     step('ipset', 'sets and members', [...created(changes), ...added(members)], keysOf(members, 'set', 'member')),
+    // In place, so that no packet misses one. A call of its own: ipset holds `-exist` for some lines beside it, too.
+    step('ipset', 'members that change', rewritten(members), keysOf(members, 'member')),
     ...glueSteps(retyped.size === 0 ? glue : { added: [...glueIn(program)], changed: [], removed: [] }, limits),
     step('ipvsadm', 'virtual and real servers', serverLines(changes, family), keysOf(changes, 'virtual')),
     step('link', `the device ${device}`, deviceLines(changes), keysOf(changes, 'device')),
@@ -116,18 +118,22 @@ const created = (changes: readonly Change[]): string[] =>
     parsed.kind === 'set' && to !== undefined ? [`create ${parsed.name} ${to}`] : [],
   )
 
+const memberLine = ({ parsed, to }: Change): string =>
+  parsed.kind === 'member' ? `add ${parsed.set} ${parsed.element}${to === '' ? '' : ` ${to}`}` : ''
+
 function added(changes: readonly Change[]): string[] {
   const fresh: [string, string][] = []
-  const changed: string[] = []
-  for (const { parsed, from, to } of changes) {
-    if (parsed.kind !== 'member' || to === undefined) continue
-    const line = `add ${parsed.set} ${parsed.element}${to === '' ? '' : ` ${to}`}`
-    if (from === undefined) fresh.push([parsed.set, line])
-    // In place. ipset holds `-exist` for all lines that follow, so these are the last.
-    else changed.push(`${line} -exist`)
+  for (const change of changes) {
+    const { parsed, from, to } = change
+    if (parsed.kind === 'member' && from === undefined && to !== undefined) fresh.push([parsed.set, memberLine(change)])
   }
-  return [...last(fresh), ...changed]
+  return last(fresh)
 }
+
+const rewritten = (changes: readonly Change[]): string[] =>
+  changes
+    .filter(({ parsed, from, to }) => parsed.kind === 'member' && from !== undefined && to !== undefined)
+    .map(change => `${memberLine(change)} -exist`)
 
 function deleted(changes: readonly Change[], retyped: ReadonlySet<string>): string[] {
   const gone = new Set(

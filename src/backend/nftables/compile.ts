@@ -112,7 +112,14 @@ function externalTarget(
   const rules: Rule[] = []
   if (port.externalMasquerade) {
     rules.push([setMark])
-  } else if (fromNode.kind === 'endpoints') {
+  } else if (port.frontends.some(({ traffic, address }) => traffic === 'external' && address !== 'node-ports')) {
+    // The address may be the cluster address of another Service: packets to that are marked whatever their port.
+    rules.push([
+      { kind: 'mark-set', mark: network.masqueradeMark },
+      { kind: 'clear-mark', mark: network.masqueradeMark },
+    ])
+  }
+  if (!port.externalMasquerade && fromNode.kind === 'endpoints') {
     const cluster = reuse(fromNode.endpoints) ?? addChain(out, `cluster/${id}`, choose(fromNode.endpoints, 'cluster'))
     const fromPod = fromLocalPod(network.detector, false)
     if (fromPod !== undefined) rules.push(gotoRule(cluster, fromPod))

@@ -63,14 +63,6 @@ export const deviations: readonly Deviation[] = [
     verdict: 'any',
   },
   {
-    modes: ['ipvs'],
-    reason:
-      'where a frontend on an address of the node has the number of a node port, the node and its pods may meet either',
-    // Both have members in the set of marks, which knows nothing of which of them goes first.
-    concerns: isNodePortToo,
-    verdict: 'any',
-  },
-  {
     modes: ['nftables', 'ipvs'],
     reason: 'node ports are not available on loopback',
     concerns: (packet, view) => isOfHost(packet.dst, []) && frontendFor(packet, view)?.frontend.kind === 'NodePort',

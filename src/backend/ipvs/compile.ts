@@ -31,6 +31,8 @@ export function* compileServicePort(
   })
   const elementAt = ({ address, port: number }: Placed) => frontendElement(address, port.protocol, number)
 
+  const isOfNode = (address: IP) => network.nodeAddresses.includes(address)
+
   const forNode: Placed[] = []
   for (const frontend of port.frontends.flatMap(given => placed(given, network))) {
     const { address, traffic, sourceRanges } = frontend
@@ -49,7 +51,7 @@ export function* compileServicePort(
       objects.push(member('RANGED', element))
       for (const range of sourceRanges) objects.push(member('RANGES', rangeElement(element, range, family)))
     }
-    if (network.nodeAddresses.includes(address)) {
+    if (isOfNode(address)) {
       // Here a node port may meet an external IP: the address goes before the node port.
       const rank = frontend.kind === 'NodePort' ? 1 : 0
       yield bundleEntry(virtualServer(port.protocol, address, frontend.port), rank, owner, objects)
@@ -64,7 +66,12 @@ export function* compileServicePort(
     yield poolEntry(owner, {
       family,
       state: { options, real: realServers(endpointsOf(port.externalFromNode)) },
-      elements: forNode.map(elementAt),
+      elements: forNode.filter(({ address }) => !isOfNode(address)).map(elementAt),
+      contested: Object.fromEntries(
+        forNode
+          .filter(({ address }) => isOfNode(address))
+          .map(frontend => [virtualServer(port.protocol, frontend.address, frontend.port), elementAt(frontend)]),
+      ),
     })
   }
   if (port.healthCheckNodePort !== 0) yield member('HEALTH', String(port.healthCheckNodePort))

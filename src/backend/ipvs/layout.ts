@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto'
 import type { Family, IP } from '../../net/ip.ts'
 import type { KernelObject, Layout } from '../backend.ts'
-import { markHex, markOf, markServer, memberKey, serverKey, setName, type VirtualServer } from './names.ts'
+import { markHex, markOf, memberKey, serverKey, setName, type VirtualServer } from './names.ts'
 import { type ServerState, serverValue } from './servers.ts'
 
 /** A virtual server by mark: what this node and its pods use instead of those at the elements' addresses. */
@@ -12,6 +12,8 @@ export interface Pool {
   readonly state: ServerState
   /** Frontends as elements of a set. */
   readonly elements: readonly string[]
+  /** Those at the node's own addresses, by virtual server: its own only while its bundle is the one that is taken. */
+  readonly contested: Readonly<Record<VirtualServer, string>>
 }
 
 const separator = '\t'
@@ -72,6 +74,48 @@ export function ipvsLayout(): Layout {
     const [, slot = '', ...name] = key.split(separator)
     return [slot, name.join(separator)]
   }
+  /** Marks of pools, by owner, with their contested frontends. */
+  const marked = new Map<string, { readonly slot: string; readonly mark: string; readonly pool: Pool }>()
+
+  /** Gives the pools of a slot their marks, and has the frontends looked at that these concern. */
+  const mark = (name: string, { entries }: Slot): void => {
+    const touch = ({ contested }: Pool) => {
+      for (const server of Object.keys(contested)) if (slots.has(server)) dirty.add(server)
+    }
+    for (const [owner, known] of marked) {
+      if (known.slot !== name) continue
+      touch(known.pool)
+      marked.delete(owner)
+    }
+    for (const { owner, mark: own, pool } of poolsOf(name, entries)) {
+      marked.set(owner, { slot: name, mark: own, pool })
+      touch(pool)
+    }
+  }
+  /** A bundle with the mark of its owner's pool. */
+  const bundle = (name: string, { entries }: Slot): ReadonlyMap<string, string> => {
+    const [winner = ''] = [...entries.keys()].sort()
+    const objects = new Map(JSON.parse(entries.get(winner) ?? '[]') as [string, string][])
+    const known = marked.get(winner.slice(winner.indexOf(separator) + 1))
+    const element = known?.pool.contested[name]
+    if (known !== undefined && element !== undefined) {
+      objects.set(memberKey(setName(known.pool.family, 'MARK'), element), `skbmark ${known.mark}`)
+    }
+    return objects
+  }
+  const settle = function* (name: string): Generator<{ readonly key: string; readonly value: string | undefined }> {
+    const slot = slots.get(name)
+    if (slot === undefined) return
+    const before = slot.objects
+    slot.objects = isPool(name) ? poolObjects(name, slot.entries) : bundle(name, slot)
+    if (slot.entries.size === 0) slots.delete(name)
+    const settled = (key: string, value: string | undefined) => ({
+      key,
+      value: isPool(name) ? want(key, name, value) : value,
+    })
+    for (const key of before.keys()) if (!slot.objects.has(key)) yield settled(key, undefined)
+    for (const [key, value] of slot.objects) if (before.get(key) !== value) yield settled(key, value)
+  }
   return {
     isEntry: key => key.startsWith(`@${separator}`),
     set({ key, value }) {
@@ -90,40 +134,43 @@ export function ipvsLayout(): Layout {
       if (slots.get(name)?.entries.delete(member) === true) dirty.add(name)
     },
     *drain() {
-      for (const name of dirty) {
+      for (const name of [...dirty]) {
         const slot = slots.get(name)
-        if (slot === undefined) continue
-        const before = slot.objects
-        slot.objects = objectsOf(name, slot)
-        if (slot.entries.size === 0) slots.delete(name)
-        const settle = (key: string, value: string | undefined) => ({
-          key,
-          value: isPool(name) ? want(key, name, value) : value,
-        })
-        for (const key of before.keys()) if (!slot.objects.has(key)) yield settle(key, undefined)
-        for (const [key, value] of slot.objects) if (before.get(key) !== value) yield settle(key, value)
+        if (slot !== undefined && isPool(name)) mark(name, slot)
       }
+      for (const name of dirty) yield* settle(name)
       dirty.clear()
     },
   }
 }
 
-/** What a slot comes to. */
-function objectsOf(name: string, { entries }: Slot): ReadonlyMap<string, string> {
-  const ordered = [...entries.keys()].sort()
-  if (!isPool(name)) {
-    const value = entries.get(ordered[0] ?? '')
-    return new Map(value === undefined ? [] : (JSON.parse(value) as [string, string][]))
-  }
+interface Marked {
+  readonly owner: string
+  readonly mark: string
+  readonly pool: Pool
+}
+
+/** The pools of a slot with their marks. */
+function poolsOf(name: string, entries: ReadonlyMap<string, string>): Marked[] {
   const hash = Number(name.slice('pool '.length))
-  const objects = new Map<string, string>()
   // Beyond that many with one hash, this node's own connections meet the virtual servers that all others meet.
-  for (const [place, owner] of ordered.slice(0, 1 << placeBits).entries()) {
-    const { family, state, elements } = JSON.parse(entries.get(owner) ?? '') as Pool
-    const mark = markOf((hash << placeBits) | place)
-    objects.set(serverKey(markServer(mark)), serverValue(state))
-    for (const element of elements) {
-      objects.set(memberKey(setName(family, 'MARK'), element), `skbmark ${markHex(mark)}`)
+  return [...entries]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .slice(0, 1 << placeBits)
+    .map(([member, value], place) => ({
+      owner: member.slice(member.indexOf(separator) + 1),
+      mark: markHex(markOf((hash << placeBits) | place)),
+      pool: JSON.parse(value) as Pool,
+    }))
+}
+
+/** What a slot of pools comes to. */
+function poolObjects(name: string, entries: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
+  const objects = new Map<string, string>()
+  for (const { mark, pool } of poolsOf(name, entries)) {
+    objects.set(serverKey(`mark ${mark}`), serverValue(pool.state))
+    for (const element of pool.elements) {
+      objects.set(memberKey(setName(pool.family, 'MARK'), element), `skbmark ${mark}`)
     }
   }
   return objects

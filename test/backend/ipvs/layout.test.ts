@@ -12,6 +12,7 @@ const pool = (real: string, elements: readonly string[]) => ({
   family: 'IPv4' as const,
   state: { options: '-s rr', real: [real] },
   elements,
+  contested: {},
 })
 
 describe('an address', () => {
@@ -43,6 +44,42 @@ describe("a frontend at one of the node's own addresses", () => {
     layout.delete(external.key)
     expect([...layout.drain()]).toEqual([{ key: 'k', value: 'node port' }])
   })
+})
+
+test('the mark at a contested address is that of the Service that has the address', () => {
+  const server = 'tcp 192.168.100.1:30080'
+  const element = '192.168.100.1,tcp:30080'
+  const member = `member PENSTOCK-MARK ${element}`
+  const nodePort = bundleEntry(server, 1, 'a/node/TCP', [{ key: 'k', value: 'node port' }])
+  const external = bundleEntry(server, 0, 'b/ext/TCP', [{ key: 'k', value: 'external IP' }])
+  const [pools, other] = ['a/node/TCP', 'b/ext/TCP'].map(owner =>
+    poolEntry(owner, { ...pool('10.0.0.1:80', []), contested: { [server]: element } }),
+  )
+  if (pools === undefined || other === undefined) throw new Error('there are two')
+  const layout = ipvsLayout()
+  const state = new Map<string, string>()
+  const settle = () => {
+    for (const { key, value } of layout.drain()) value === undefined ? state.delete(key) : state.set(key, value)
+  }
+  layout.set(nodePort)
+  layout.set(pools)
+  settle()
+  const mark = state.get(member)
+  expect(mark).toMatch(/^skbmark 0x5ea/)
+  layout.set(external)
+  settle()
+  expect(state.get(member)).toBeUndefined()
+  layout.set(other)
+  settle()
+  expect(state.get(member)).toMatch(/^skbmark 0x5ea/)
+  expect(state.get(member)).not.toBe(mark)
+  layout.delete(other.key)
+  layout.delete(external.key)
+  settle()
+  expect(state.get(member)).toBe(mark)
+  layout.delete(pools.key)
+  settle()
+  expect(state.get(member)).toBeUndefined()
 })
 
 describe('marks', () => {
@@ -105,7 +142,9 @@ test('the same entries come to the same objects, whatever came and went on the w
       .map(([name, rank, value]) => bundleEntry('tcp 192.168.100.1:80', rank, name, [{ key: 'k', value }])),
     fc
       .tuple(owner, fc.constantFrom('10.0.0.1:80', '10.0.0.2:80'), fc.subarray(['10.0.0.1,tcp:1', '10.0.0.1,tcp:2']))
-      .map(([name, real, elements]) => poolEntry(name, pool(real, elements))),
+      .map(([name, real, elements]) =>
+        poolEntry(name, { ...pool(real, elements), contested: { 'tcp 192.168.100.1:80': '192.168.100.1,tcp:80' } }),
+      ),
   )
   fc.assert(
     fc.property(fc.array(fc.tuple(entry, fc.boolean(), fc.boolean()), { maxLength: 30 }), steps => {

@@ -12,7 +12,7 @@ FROM debian:bookworm-slim
 # Both variants of iptables are in one package. Node needs the C++ library, which this Debian lacks.
 RUN export DEBIAN_FRONTEND=noninteractive \
  && apt-get update -q \
- && apt-get install -q -y --no-install-recommends iptables nftables libstdc++6 \
+ && apt-get install -q -y --no-install-recommends iptables nftables ipset ipvsadm iproute2 libstdc++6 \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /usr/local/bin/node /usr/local/bin/node
 COPY --from=build /build/dist/ /usr/local/lib/penstock/

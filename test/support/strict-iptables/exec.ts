@@ -3,13 +3,15 @@ import type { ExecOptions, ExecResult } from '../../../src/kernel/exec.ts'
 import type { Family } from '../../../src/net/ip.ts'
 import type { StrictMachine } from '../../conformance/conformance.ts'
 import { StrictIptables, type ToolResult } from './strict-iptables.ts'
-import type { Variant } from './tables.ts'
+import type { SetLookup, Variant } from './tables.ts'
 
 export interface StrictExecOptions {
   /** Which variants are installed. */
   readonly variants?: readonly Variant[]
   /** What plain `iptables` is; the first installed one otherwise. */
   readonly alternative?: Variant
+  /** Where rules look for IP sets; without it there are none. */
+  readonly sets?: SetLookup
 }
 
 /** A call of a program, for tests that look at what was run. */
@@ -25,10 +27,10 @@ export class StrictExec implements StrictMachine {
   readonly #machines = new Map<string, StrictIptables>()
   #alternative: Variant | undefined
 
-  constructor({ variants = ['nft', 'legacy'], alternative }: StrictExecOptions = {}) {
+  constructor({ variants = ['nft', 'legacy'], alternative, sets = () => undefined }: StrictExecOptions = {}) {
     for (const family of ['IPv4', 'IPv6'] as const) {
       for (const variant of variants)
-        this.#machines.set(`${family} ${variant}`, new StrictIptables({ family, variant }))
+        this.#machines.set(`${family} ${variant}`, new StrictIptables({ family, variant, sets }))
     }
     this.#alternative = alternative ?? variants[0]
   }
@@ -38,6 +40,11 @@ export class StrictExec implements StrictMachine {
     const found = this.#machines.get(`${family} ${variant}`)
     if (found === undefined) throw new Error(`iptables of the variant ${variant} is not installed here`)
     return found
+  }
+
+  /** True if a rule of either family and variant looks into the IP set of this name. */
+  usesSet(name: string): boolean {
+    return [...this.#machines.values()].some(machine => machine.usesSet(name))
   }
 
   /** Restores so far, failed ones included. */
@@ -52,11 +59,18 @@ export class StrictExec implements StrictMachine {
   }
 
   /** The same machine as it is now: later writes to either do not show in the other. */
-  frozen(): StrictExec {
+  frozen(sets?: SetLookup): StrictExec {
     const copy = new StrictExec({ variants: [] })
     copy.#alternative = this.#alternative
-    for (const [name, machine] of this.#machines) copy.#machines.set(name, machine.copy())
+    for (const [name, machine] of this.#machines) copy.#machines.set(name, machine.copy(sets))
     return copy
+  }
+
+  /** What iptables-nft-save adds where the other variant was ever used. */
+  #warning({ family, variant }: StrictIptables, program: string, tool: string | undefined): string {
+    if (variant !== 'nft' || tool !== 'save' || this.#machines.get(`${family} legacy`)?.isUsed() !== true) return ''
+    const legacy = program.replace(/^.*\//, '').replace(/(?:-nft)?-save$/, '-legacy')
+    return `# Warning: ${legacy} tables present, use ${legacy}-save to see them\n`
   }
 
   /** Answers a turn later, as a program would. */
@@ -68,7 +82,8 @@ export class StrictExec implements StrictMachine {
     const variant = match?.[2] === 'nft' || match?.[2] === 'legacy' ? match[2] : this.#alternative
     const machine = this.#machines.get(`${match?.[1] === 'ip6tables' ? 'IPv6' : 'IPv4'} ${variant}`)
     if (match === null || machine === undefined) return { exitCode: -1, stdout: '', stderr: '', notFound: true }
-    return { ...answer(machine, match[0], match[3], args, options.input ?? ''), notFound: false }
+    const given = answer(machine, match[0], match[3], args, options.input ?? '')
+    return { ...given, stderr: given.stderr + this.#warning(machine, match[0], match[3]), notFound: false }
   }
 }
 

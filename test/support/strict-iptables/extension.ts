@@ -11,8 +11,8 @@ export interface RuleProtocol {
 /** An extension in the middle of a rule. */
 export interface Extension {
   readonly name: string
-  /** Options by name; true for those that take an argument. */
-  readonly options: Readonly<Record<string, boolean>>
+  /** Options by name; true for those that take an argument, `two` for those that take two, handed over with a blank between. */
+  readonly options: Readonly<Record<string, boolean | 'two'>>
   option(name: string, argument: string, negated: boolean): void
   /** Called after the last word of the rule. */
   finish(protocol: RuleProtocol | undefined, context: RuleContext): Finished
@@ -22,6 +22,8 @@ export interface Finished {
   readonly text: string
   readonly needs?: KernelNeeds
   readonly legacyRefused?: boolean
+  /** IP sets that it looks into. */
+  readonly sets?: readonly string[]
 }
 
 /** Refuses a second use of an option, and `!` where it has no meaning, in the tools' words. */

@@ -1,7 +1,7 @@
 // Match extensions: those that Service rules use, and no others.
 import { ParameterProblem } from './errors.ts'
 import { type Extension, not, optionGuard, required } from './extension.ts'
-import type { RuleContext } from './tables.ts'
+import type { RuleContext, SetInfo } from './tables.ts'
 import { hexadecimal, quote, unsigned } from './words.ts'
 
 /** Makes a match by name. Throws ParameterProblem for one that is not known. */
@@ -25,6 +25,8 @@ export function matchOf(name: string, context: RuleContext): Extension {
       return mark()
     case 'bpf':
       return bpf()
+    case 'ipvs':
+      return ipvs()
     case 'set':
       return set(context)
     default:
@@ -309,21 +311,62 @@ function isRunnable(program: readonly (readonly number[])[]): boolean {
   return jumpsInside && ((program.at(-1)?.[0] ?? 0) & 7) === 6
 }
 
-function set(context: RuleContext): Extension {
+/** Only whether a packet belongs to a connection of IPVS, not to which. */
+function ipvs(): Extension {
   let text: string | undefined
+  const guard = optionGuard('ipvs', ['--ipvs'])
   return {
-    name: 'set',
-    options: { '--match-set': true },
-    option(name, argument, negated) {
-      const [setName = '', directions = ''] = argument.split(' ')
-      if (!context.sets.has(setName)) throw new ParameterProblem(`Set ${setName} doesn't exist.\n`)
-      if (!/^(?:src|dst)(?:,(?:src|dst)){0,5}$/.test(directions))
-        throw new ParameterProblem("You must spefify (the comma separated list of) 'src' or 'dst'.")
-      text = `${not(negated)}${name} ${setName} ${directions}`
+    name: 'ipvs',
+    options: { '--ipvs': false },
+    option(name, _, negated) {
+      guard(name, negated)
+      text = `-m ipvs ${not(negated)}--ipvs`
     },
     finish() {
-      if (text === undefined) throw new ParameterProblem("You must specify `--match-set' with proper arguments")
-      return { text: `-m set ${text}` }
+      if (text === undefined) throw new ParameterProblem('IPVS: At least one option is required')
+      return { text }
     },
   }
+}
+
+function set(context: RuleContext): Extension {
+  let found: { readonly text: string; readonly name: string } | undefined
+  return {
+    name: 'set',
+    options: { '--match-set': 'two' },
+    option(name, argument, negated) {
+      if (found !== undefined) throw new ParameterProblem('--match-set can be specified only once')
+      const matched = setArgument(argument, context)
+      found = { text: `${not(negated)}${name} ${argument}`, name: matched.name }
+    },
+    finish() {
+      if (found === undefined) throw new ParameterProblem("You must specify `--match-set' with proper arguments")
+      return { text: `-m set ${found.text}`, sets: [found.name] }
+    },
+  }
+}
+
+/** IPSET_MAXNAMELEN is 32 with the end of the text. */
+const longestSetName = 31
+
+/**
+ * Reads `NAME src,dst`. Stricter than the tools where a rule would be taken and never match: the directions are as many as
+ * the parts of an element. Throws ParameterProblem.
+ */
+export function setArgument(argument: string, context: RuleContext): SetInfo & { readonly name: string } {
+  const [name = '', directions = ''] = argument.split(' ')
+  if (name.length > longestSetName)
+    throw new ParameterProblem(`setname \`${name}' too long, max ${longestSetName} characters.`)
+  const found = context.setOf(name)
+  if (found === undefined) throw new ParameterProblem(`Set ${name} doesn't exist.\n`)
+  if (found.family !== undefined && found.family !== context.family)
+    throw new ParameterProblem(`The protocol family of set ${name} is ${found.family}, which is not applicable.\n`)
+  if (!/^(?:src|dst)(?:,(?:src|dst)){0,5}$/.test(directions))
+    throw new ParameterProblem("You must spefify (the comma separated list of) 'src' or 'dst'.")
+  const count = directions.split(',').length
+  if (found.dimension !== undefined && found.dimension !== count)
+    throw new ParameterProblem(
+      `set ${name} has elements of ${found.dimension} parts, not ${count}: it would never match`,
+    )
+  return { ...found, name }
 }

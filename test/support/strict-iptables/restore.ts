@@ -4,7 +4,15 @@ import type { Family } from '../../../src/net/ip.ts'
 import { Batch, checkChainName, type Refuses } from './batch.ts'
 import { LineFailed, ParameterProblem } from './errors.ts'
 import { noFiltering, parseRule } from './rule.ts'
-import { type Rule, type RuleContext, type Table, type TableName, tableNames, type Variant } from './tables.ts'
+import {
+  type Rule,
+  type RuleContext,
+  type SetLookup,
+  type Table,
+  type TableName,
+  tableNames,
+  type Variant,
+} from './tables.ts'
 import { splitWords } from './words.ts'
 
 /** What one input wrote. */
@@ -21,7 +29,7 @@ export interface Counts {
 export interface RestoreHost {
   readonly family: Family
   readonly variant: Variant
-  readonly sets: ReadonlySet<string>
+  readonly setOf: SetLookup
   readonly refuses: Refuses
   table(name: TableName): Table
   /** Takes effect at once: tables are committed one by one. */
@@ -120,11 +128,11 @@ function tableOf(line: string, { variant }: RestoreHost, number: number): TableN
   )
 }
 
-const contextOf = ({ family, variant, sets }: RestoreHost, table: TableName, batch: Batch): RuleContext => ({
+const contextOf = ({ family, variant, setOf }: RestoreHost, table: TableName, batch: Batch): RuleContext => ({
   family,
   variant,
   table,
-  sets,
+  setOf,
   hasChain: chain => batch.hasChain(chain),
 })
 

@@ -117,9 +117,15 @@ function extensionOption(reading: Reading, name: string, context: RuleContext): 
     extensionOption(reading, name, context)
     return
   }
-  let value = owner.options[name] === true ? argumentOf(reading, name) : ''
-  if (name === '--match-set') value += ` ${argumentOf(reading, name)}`
+  let value = owner.options[name] === true || owner.options[name] === 'two' ? argumentOf(reading, name) : ''
+  if (owner.options[name] === 'two') value += ` ${secondArgumentOf(reading, name)}`
   owner.option(name, value, reading.negated)
+}
+
+function secondArgumentOf(reading: Reading, name: string): string {
+  const argument = reading.words[reading.at++]
+  if (argument === undefined || /^[-!]/.test(argument)) throw new ParameterProblem(`${name} requires two args.`)
+  return argument
 }
 
 function argumentOf(reading: Reading, name: string): string {
@@ -222,6 +228,7 @@ function finish(reading: Reading, chain: string, context: RuleContext): Rule {
     text: words.filter(word => word !== '').join(' '),
     needs,
     legacyRefused: done.some(({ legacyRefused }) => legacyRefused === true),
+    sets: done.flatMap(({ sets = [] }) => sets),
     ...(plain?.jump === undefined ? {} : { jump: plain.jump }),
   }
 }

@@ -3,7 +3,7 @@ import type { Family } from '../../../src/net/ip.ts'
 import { Crashed, PolicyProblem, type Refuses } from './batch.ts'
 import { KernelRefused, LineFailed, ParameterProblem } from './errors.ts'
 import { CommitExpected, type Counts, RestoreFailed, restoreInput } from './restore.ts'
-import { emptyTable, hooks, type Table, type TableName, tableNames, type Variant } from './tables.ts'
+import { emptyTable, hooks, type SetLookup, type Table, type TableName, tableNames, type Variant } from './tables.ts'
 
 export interface ToolResult {
   /** -1 when the tool was ended by a signal. */
@@ -25,8 +25,8 @@ export type InjectedFailure =
 export interface StrictIptablesOptions {
   readonly family: Family
   readonly variant: Variant
-  /** IP sets that exist. */
-  readonly sets?: Iterable<string>
+  /** IP sets that exist: their names, if nothing else of them is to be checked, or where to look for them. */
+  readonly sets?: Iterable<string> | SetLookup
 }
 
 /** What was written since the start or the last `resetCounts`. */
@@ -41,7 +41,7 @@ const noCounts = (): WriteCounts => ({ restores: 0, commits: 0, chains: 0, rules
 export class StrictIptables {
   readonly family: Family
   readonly variant: Variant
-  readonly #sets: Set<string>
+  readonly #setOf: SetLookup
   /** In the order in which they were first used. */
   readonly #tables = new Map<TableName, Table>()
   readonly #failures: InjectedFailure[] = []
@@ -52,7 +52,7 @@ export class StrictIptables {
   constructor({ family, variant, sets = [] }: StrictIptablesOptions) {
     this.family = family
     this.variant = variant
-    this.#sets = new Set(sets)
+    this.#setOf = typeof sets === 'function' ? sets : lookup(new Set(sets))
   }
 
   get counts(): Readonly<WriteCounts> {
@@ -78,9 +78,21 @@ export class StrictIptables {
     this.#committed = listener
   }
 
+  /** True if any table was used, be it to look at it. */
+  isUsed(): boolean {
+    return this.#tables.size > 0
+  }
+
+  /** True if a rule looks into the IP set of this name. */
+  usesSet(name: string): boolean {
+    return [...this.#tables.values()].some(({ chains }) =>
+      [...chains.values()].some(({ entries }) => entries.some(({ rule }) => rule.sets.includes(name))),
+    )
+  }
+
   /** The same tables in another kernel. Costs next to nothing: tables are never changed in place. */
-  copy(): StrictIptables {
-    const copy = new StrictIptables({ family: this.family, variant: this.variant, sets: this.#sets })
+  copy(sets: SetLookup = this.#setOf): StrictIptables {
+    const copy = new StrictIptables({ family: this.family, variant: this.variant, sets })
     for (const [name, table] of this.#tables) copy.#tables.set(name, table)
     return copy
   }
@@ -99,7 +111,7 @@ export class StrictIptables {
       const counts = restoreInput(text, noflush, {
         family: this.family,
         variant: this.variant,
-        sets: this.#sets,
+        setOf: this.#setOf,
         refuses: (rule, chain, table) => this.#refuses(rule, chain, table),
         table: name => this.#table(name),
         commit: (name, table) => {
@@ -188,6 +200,11 @@ export class StrictIptables {
     throw cause
   }
 }
+
+const lookup =
+  (names: ReadonlySet<string>): SetLookup =>
+  name =>
+    names.has(name) ? {} : undefined
 
 const failed = (exitCode: number, stderr: string): ToolResult => ({ exitCode, stdout: '', stderr })
 

@@ -37,7 +37,22 @@ export interface Rule {
   readonly needs: readonly KernelNeeds[]
   /** Only checked by the legacy variant's kernel side; the nft tool refuses it earlier, or not at all. */
   readonly legacyRefused: boolean
+  /** IP sets that the rule looks into: they cannot be destroyed as long as it is there. */
+  readonly sets: readonly string[]
 }
+
+/** What a rule must know of an IP set; what is not said is not checked. */
+export interface SetInfo {
+  /** Absent for sets of ports, which both families may match. */
+  readonly family?: Family
+  /** How many parts an element has. */
+  readonly dimension?: number
+  /** Its elements may carry marks. */
+  readonly skbinfo?: boolean
+}
+
+/** The IP set of a name; undefined if there is none. */
+export type SetLookup = (name: string) => SetInfo | undefined
 
 /** One rule in its place; two equal rules are two entries. */
 export interface Entry {
@@ -66,8 +81,7 @@ export interface RuleContext {
   readonly family: Family
   readonly variant: Variant
   readonly table: TableName
-  /** Names of the IP sets that exist. */
-  readonly sets: ReadonlySet<string>
+  readonly setOf: SetLookup
   /** True if a chain of this name is there, built in or not. */
   readonly hasChain: (name: string) => boolean
 }

@@ -2,7 +2,7 @@
 import { bitsOf, familyOf, formatAddressPort, parseIP } from '../../../src/net/ip.ts'
 import { ParameterProblem } from './errors.ts'
 import { type Extension, optionGuard, required } from './extension.ts'
-import { markValue } from './matches.ts'
+import { markValue, setArgument } from './matches.ts'
 import type { RuleContext } from './tables.ts'
 import { hexadecimal, unsigned } from './words.ts'
 
@@ -20,6 +20,8 @@ export function targetOf(name: string, context: RuleContext): Extension | undefi
       return masquerade()
     case 'DNAT':
       return dnat(context)
+    case 'SET':
+      return mapSet(context)
     default:
       return undefined
   }
@@ -135,6 +137,36 @@ function dnat(context: RuleContext): Extension {
         text: ['-j DNAT --to-destination', text, ...words].join(' '),
         needs: { table: 'nat', hooks: ['PREROUTING', 'OUTPUT'] },
       }
+    },
+  }
+}
+
+/** SET, as far as it copies an element's mark to the packet. */
+function mapSet(context: RuleContext): Extension {
+  let found: { readonly text: string; readonly name: string } | undefined
+  let copiesMark = false
+  return {
+    name: 'SET',
+    options: { '--map-set': 'two', '--map-mark': false },
+    option(name, argument, negated) {
+      if (negated) throw new ParameterProblem(`SET: option "${name}" cannot be inverted.\n`)
+      if (name === '--map-mark') {
+        copiesMark = true
+        return
+      }
+      if (found !== undefined) throw new ParameterProblem('--map-set can be specified only once')
+      const set = setArgument(argument, context)
+      // The kernel takes the rule, and it never marks a packet.
+      if (set.skbinfo === false)
+        throw new ParameterProblem(`set ${set.name} was created without skbinfo: it has no marks`)
+      found = { text: `--map-set ${argument}`, name: set.name }
+    },
+    finish() {
+      if (found === undefined)
+        throw new ParameterProblem("You must specify either `--add-set' or `--del-set' or `--map-set'")
+      if (!copiesMark)
+        throw new ParameterProblem("You must specify flags `--map-mark' or '--map-prio` or `--map-queue'")
+      return { text: `-j SET ${found.text} --map-mark`, needs: { table: 'mangle' }, sets: [found.name] }
     },
   }
 }

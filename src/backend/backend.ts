@@ -28,6 +28,10 @@ export interface Layout {
   isEntry(key: string): boolean
   set(entry: KernelObject): void
   delete(key: string): void
+  /** True if the entry has a part in the shared object of that key. Left out: told by a rule's text alone. */
+  concerns?(entry: KernelObject, key: string): boolean
+  /** True if the program holds what the entry stands for. Left out: it does when it holds the entry's text as a rule. */
+  isHeld?(entry: KernelObject, program: Program): boolean
   /** The shared objects that changed since the last call; a value of undefined means the object is gone. */
   drain(): Iterable<{ readonly key: string; readonly value: string | undefined }>
 }
@@ -135,6 +139,8 @@ export interface Backend {
    * connections do not depend on the rules.
    */
   retire?(signal: AbortSignal): Promise<number | undefined>
+  /** Ends what goes on by itself after a commit; the kernel stays as it is. */
+  stop?(): void
   /** Removes everything of ours, in every variant of the tools, whatever depends on it. */
   cleanup(signal: AbortSignal): Promise<void>
 }

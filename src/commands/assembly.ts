@@ -39,6 +39,8 @@ export interface Assembly {
   readonly families: readonly FamilyAssembly[]
   /** Hands what became dirty in the store to the syncers. */
   distribute(): void
+  /** The host's addresses may have changed. */
+  readdress(addresses: readonly IP[]): void
 }
 
 /** Time between full comparisons with the kernel where nothing else asks for one. */
@@ -48,7 +50,8 @@ const maxBackoffMs = 30_000
 
 /** Throws ConfigError when this version has no backend for the configured mode. */
 export function assemble(options: AssemblyOptions): Assembly {
-  const { configuration, nodeName, exec, hostAddresses, givenAddresses, observer } = options
+  const { configuration, nodeName, exec, givenAddresses, observer } = options
+  let { hostAddresses } = options
   const store = new Store({ nodeName, families: options.families, startedAt: Date.now() })
   const { conntrackIsLiberal = false } = options
   const facts = (): NodeFacts => ({
@@ -102,13 +105,16 @@ export function assemble(options: AssemblyOptions): Assembly {
   })
 
   let revision = store.networkRevision
+  const refresh = (): void => {
+    for (const { refreshNode } of families) refreshNode()
+  }
   return {
     store,
     families,
     distribute() {
       if (store.networkRevision !== revision) {
         revision = store.networkRevision
-        for (const { refreshNode } of families) refreshNode()
+        refresh()
       }
       // Nothing observes them yet; left alone they would pile up.
       for (const { family } of families) store.takeTriggerTimes(family)
@@ -116,11 +122,16 @@ export function assemble(options: AssemblyOptions): Assembly {
       if (dirty.size === 0) return
       for (const { syncer } of families) syncer.markDirty(dirty)
     },
+    readdress(addresses) {
+      if (addresses.join() === hostAddresses.join()) return
+      hostAddresses = addresses
+      refresh()
+    },
   }
 }
 
 /** What the configuration says of IPVS mode. Throws ConfigError when the scheduler cannot be read. */
-function ipvsSettings({ ipvs }: Configuration): IpvsSettings {
+export function ipvsSettings({ ipvs }: Configuration): IpvsSettings {
   const scheduling = parseScheduling(ipvs.scheduler)
   if (scheduling === undefined) {
     throw new ConfigError('the configuration cannot be used', [

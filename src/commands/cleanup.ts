@@ -1,17 +1,19 @@
 // `penstock cleanup`: removes everything of ours, of every backend, in both address families.
+import { defaultIpvsSettings } from '../backend/ipvs/settings.ts'
 import { backends } from '../backend/registry.ts'
 import { speaks } from '../kernel/host.ts'
 import { describeFailure } from './assembly.ts'
 import type { CommandContext } from './context.ts'
 
 /** Exit status 1 if anything could not be removed; the rest is removed all the same. */
-export async function cleanup({ exec, signal, log }: CommandContext): Promise<number> {
+export async function cleanup({ configuration, exec, signal, log }: CommandContext): Promise<number> {
+  const ipvs = { ...defaultIpvsSettings, excludeCIDRs: configuration.ipvs.excludeCIDRs }
   let status = 0
   for (const family of ['IPv4', 'IPv6'] as const) {
     if (!speaks(family)) continue
     for (const [mode, make] of Object.entries(backends)) {
       try {
-        await make({ family, exec }).cleanup(signal)
+        await make({ family, exec, ipvs }).cleanup(signal)
       } catch (error) {
         log.error({ family, mode, error: describeFailure(error) }, 'cleanup failed')
         status = 1

@@ -11,7 +11,7 @@ import type { Logger } from '../observe/log.ts'
 import { Once } from '../observe/log.ts'
 import type { SyncObserver } from '../sync/contract.ts'
 import { version } from '../version.ts'
-import { type Assembly, assemble, describeFailure, type FamilyAssembly, isNeedless } from './assembly.ts'
+import { type Assembly, assemble, describeFailure, type FamilyAssembly, ipvsSettings, isNeedless } from './assembly.ts'
 import type { CommandContext } from './context.ts'
 import { loadOnce, nodeNameOf, openSource } from './input.ts'
 import { machineFamilies } from './program.ts'
@@ -127,17 +127,31 @@ async function daemon(context: CommandContext, assembly: Assembly): Promise<numb
     )
   })()
 
+  const following = followAddresses(context, assembly)
   try {
     // Each ends only with the signal, or with an error that must not be survived in silence.
     await Promise.race([feeding, syncing])
     if (!signal.aborted) throw new Error('stopped without being asked to')
   } finally {
+    clearInterval(following)
     stop.abort()
     await Promise.allSettled([feeding, syncing])
     close()
+    for (const { backend } of families) backend.stop?.()
   }
   log.info('stopped; the rules stay')
   return 0
+}
+
+const addressesEveryMs = 5_000
+
+/** IPVS mode names the node's addresses one by one; in the others the kernel knows them. */
+function followAddresses(
+  { commandLine, configuration }: CommandContext,
+  assembly: Assembly,
+): NodeJS.Timeout | undefined {
+  if (configuration.mode !== 'ipvs' || (commandLine.options.nodeAddresses ?? []).length > 0) return undefined
+  return setInterval(() => assembly.readdress(hostAddresses()), addressesEveryMs).unref()
 }
 
 function untilAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
@@ -170,7 +184,7 @@ async function sweep(assembly: FamilyAssembly, context: CommandContext): Promise
   ]
   for (const [mode, make] of Object.entries(backends)) {
     if (mode === backend.mode) continue
-    const former = make({ family, exec })
+    const former = make({ family, exec, ipvs: ipvsSettings(context.configuration) })
     all.push(await withPatience(assembly, context, () => retire(family, former, context)))
   }
   if (all.every(Boolean)) log.debug({ family }, 'no other mode is in charge any more')

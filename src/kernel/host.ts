@@ -3,10 +3,14 @@ import { readFileSync } from 'node:fs'
 import { hostname, networkInterfaces, release } from 'node:os'
 import { type Family, type IP, parseIP } from '../net/ip.ts'
 
+/** Holds addresses of Services in IPVS mode, ours and kube-proxy's: they are not the node's own. */
+const serviceDevice = 'kube-ipvs0'
+
 /** Addresses of all interfaces, without zones. */
 export function hostAddresses(): IP[] {
   const found = new Set<IP>()
-  for (const list of Object.values(networkInterfaces())) {
+  for (const [name, list] of Object.entries(networkInterfaces())) {
+    if (name === serviceDevice) continue
     for (const { address } of list ?? []) {
       const ip = parseIP(address.split('%')[0] ?? '')
       if (ip !== undefined) found.add(ip)

@@ -130,10 +130,15 @@ export class Committer {
    * what is there already stays, and brings them in again by halves.
    */
   async #isolate(refusal: CommitError, signal: AbortSignal): Promise<Counts> {
-    const missing = this.program.ownersLacking(await this.#backend.read(signal))
-    const wanted = missing
+    const lacking = this.program
+      .ownersLacking(await this.#backend.read(signal))
       .filter(owner => owner !== skeletonOwner)
-      .map(owner => ({ owner, objects: this.program.objectsOf(owner) }))
+    // What was there before this commit, and nobody has changed, is not at fault; unless the kernel has lost everything.
+    const changed = lacking.filter(owner => this.#uncommitted.has(owner))
+    const wanted = (changed.length > 0 ? changed : lacking).map(owner => ({
+      owner,
+      objects: this.program.objectsOf(owner),
+    }))
     if (wanted.length === 0) throw refusal
     try {
       for (const { owner } of wanted) this.#putBack(owner)

@@ -89,7 +89,10 @@ export class DesiredProgram {
     if (direct !== undefined) return [direct]
     const found: string[] = []
     for (const [owner, objects] of this.#byOwner) {
-      if (objects.some(object => object.value === rule && this.#layout?.isEntry(object.key) === true)) found.push(owner)
+      const isMeant = (object: KernelObject): boolean =>
+        this.#layout?.isEntry(object.key) === true &&
+        (object.value === rule || this.#layout.concerns?.(object, key) === true)
+      if (objects.some(isMeant)) found.push(owner)
     }
     return found
   }
@@ -98,8 +101,11 @@ export class DesiredProgram {
   ownersLacking(actual: Program): string[] {
     const rules = new Set<string>()
     for (const value of actual.values()) for (const rule of value.split('\n')) rules.add(rule)
-    const isHeld = ({ key, value }: KernelObject): boolean =>
-      this.#layout?.isEntry(key) === true ? rules.has(value) : actual.get(key) === value
+    const isHeld = (object: KernelObject): boolean => {
+      const { key, value } = object
+      if (this.#layout?.isEntry(key) !== true) return actual.get(key) === value
+      return this.#layout.isHeld?.(object, actual) ?? rules.has(value)
+    }
     return [...this.#byOwner].filter(([, objects]) => !objects.every(isHeld)).map(([owner]) => owner)
   }
 

@@ -5,6 +5,7 @@ import { CommitError, type Program, type Step, type Transaction } from '../backe
 import { commit as commitGlue, read as readGlue } from '../xtables/commit.ts'
 import type { Scope } from '../xtables/save.ts'
 import type { Tools } from '../xtables/tools.ts'
+import { type ServerCommand, unmet } from './commands.ts'
 import {
   addressKey,
   chainPrefix,
@@ -15,6 +16,7 @@ import {
   memberKey,
   serverKey,
   setKey,
+  type VirtualServer,
 } from './names.ts'
 import { type HeldServer, type HeldSet, parseAddresses, parseServers, parseSets } from './parse.ts'
 import type { Tool } from './plan.ts'
@@ -26,9 +28,11 @@ const timeoutMs = 120_000
 /** Our chains. */
 export const glueScope: Scope = { prefix: chainPrefix, tables: ['mangle', 'nat', 'filter'] }
 
-/** What we own in the kernel, and real servers that are being drained, which are no part of it. */
+/** What we own in the kernel; and what is being drained, which is no part of it. */
 export interface Held {
   readonly program: Program
+  /** Virtual servers that no packet is sent to any more. */
+  readonly givenUp: readonly VirtualServer[]
   readonly draining: readonly { readonly server: string; readonly real: string }[]
 }
 
@@ -49,22 +53,34 @@ export async function read(exec: Exec, tools: Tools, options: ReadOptions, signa
   }
   const addresses = await readAddresses(exec, family, signal)
   if (addresses !== undefined) program.set(deviceKey, 'dummy')
-  const isExcluded = (ip: IP) => options.excludeCIDRs.some(cidr => cidrContains(cidr, ip))
-  for (const ip of addresses ?? []) if (!isExcluded(ip)) program.set(addressKey(ip), '')
+  const isOwn = ownAddresses(sets, options.excludeCIDRs)
+  for (const ip of addresses ?? []) if (isOwn(ip)) program.set(addressKey(ip), '')
 
   const draining: { server: string; real: string }[] = []
-  const isOurs = ownership(
-    sets,
-    (addresses ?? []).filter(ip => !isExcluded(ip)),
-  )
+  const givenUp: VirtualServer[] = []
+  const isOurs = ownership(sets, (addresses ?? []).filter(isOwn))
+  const inUse = marksInUse(sets)
   for (const held of await readServers(exec, family, signal)) {
     if (!isOurs(held)) continue
     const { server, options: text, real } = held
     for (const { address, weight } of real) if (weight === 0) draining.push({ server, real: address })
     const lines = real.filter(({ weight }) => weight !== 0).map(realLine)
-    program.set(serverKey(server), serverValue({ options: text, real: lines.sort() }))
+    if (lines.length === 0 && addressOf(server) === undefined && !inUse.has(server)) givenUp.push(server)
+    else program.set(serverKey(server), serverValue({ options: text, real: lines.sort() }))
   }
-  return { program, draining }
+  return { program, draining, givenUp }
+}
+
+/** Addresses on the device are ours, but for those that the operator excludes and our sets do not name. */
+export function ownAddresses(sets: readonly HeldSet[], excludeCIDRs: readonly CIDR[]): (ip: IP) => boolean {
+  const named = sets.find(({ role }) => role === 'ADDRESS')?.members
+  return ip => named?.has(ip) === true || !excludeCIDRs.some(cidr => cidrContains(cidr, ip))
+}
+
+/** Virtual servers by mark that packets are sent to. */
+function marksInUse(sets: readonly HeldSet[]): ReadonlySet<VirtualServer> {
+  const marks = sets.find(({ role }) => role === 'MARK')?.members.values() ?? []
+  return new Set([...marks].map(value => `mark ${value.split(' ')[1]}`))
 }
 
 /** Anything unusual about a real server is kept, so that it shows as a difference. */
@@ -75,7 +91,7 @@ const realLine = ({ address, weight, rest }: HeldServer['real'][number]): string
  * Tells our virtual servers from those of others: by mark those with our signature, by address those on our device and
  * those that our sets name.
  */
-function ownership(sets: readonly HeldSet[], addresses: readonly IP[]): (held: HeldServer) => boolean {
+export function ownership(sets: readonly HeldSet[], addresses: readonly IP[]): (held: HeldServer) => boolean {
   const onDevice = new Set<string>(addresses)
   const frontends = sets.filter(({ role }) => role === 'INTERNAL' || role === 'EXTERNAL' || role === 'LOCAL')
   return ({ server }) => {
@@ -159,16 +175,29 @@ async function restoreSets(exec: Exec, step: Step, signal: AbortSignal): Promise
 const lineOf = ({ text }: Step, number: string | undefined): string | undefined =>
   number === undefined ? undefined : text.split('\n')[Number(number) - 1]
 
-/** ipvsadm goes on after an error, ends with status 0, and does not say which line it means: the kernel is asked. */
+/**
+ * ipvsadm goes on after most errors, ends with the status of its last line, and does not say which line it means: the kernel
+ * is asked. An input that it cannot read ends it there.
+ */
 async function restoreServers(exec: Exec, step: Step, family: Family, signal: AbortSignal): Promise<void> {
+  if (step.text === '') return
   const result = await exec.run('ipvsadm', ['--restore'], { input: step.text, signal, timeoutMs })
   if (result.exitCode === 0 && result.stderr.trim() === '') return
   const error = failure('ipvsadm', result)
   if (error.kind !== 'refused') throw error
-  const held = new Set((await readServers(exec, family, signal)).map(({ server }) => serverKey(server)))
-  const missing = step.keys.filter(key => !held.has(key))
-  if (missing.length === 0) throw new CommitError('stale', error.message, { cause: error })
-  throw new CommitError('refused', `${error.message} (${missing[0]})`, { cause: error, keys: missing })
+  const missed = unmet(step.text, await readServers(exec, family, signal))
+  const isAbsent = ({ verb, weight }: ServerCommand) => verb === '-D' || verb === '-d' || weight === 0
+  const wanted = missed.filter(command => !isAbsent(command))
+  const [first] = wanted
+  if (first === undefined) {
+    // Everything is as it is to be, or something cannot be taken away.
+    if (missed.length === 0) return
+    throw new CommitError('stale', `${error.message} (${missed[0]?.line})`, { cause: error })
+  }
+  // After a line that cannot be read nothing was tried: only that one is to blame.
+  const blamed = result.exitCode === 2 ? [first] : wanted
+  const keys = [...new Set(blamed.flatMap(({ server }) => (server === undefined ? [] : [serverKey(server)])))]
+  throw new CommitError('refused', `${error.message} (${first.line})`, { cause: error, keys })
 }
 
 async function changeDevice(exec: Exec, step: Step, signal: AbortSignal): Promise<void> {
@@ -179,7 +208,10 @@ async function changeDevice(exec: Exec, step: Step, signal: AbortSignal): Promis
   if (line.startsWith('link add') && /File exists/.test(result.stderr)) return
   const error = failure('ip', result)
   if (error.kind !== 'refused') throw error
-  const stale = /File exists|already assigned|Cannot assign requested address|Address not found|Cannot find device/
+  // One that is to be added and cannot be is not fit for a device, as a multicast address.
+  const stale = line.startsWith('addr del')
+    ? /Cannot assign requested address|Address not found|Cannot find device/
+    : /File exists|already assigned|Cannot find device/
   throw new CommitError(stale.test(result.stderr) ? 'stale' : 'refused', `${error.message} (${line})`, {
     keys: step.keys.filter(key => line.includes(` ${key.replace('address ', '')}/`)),
   })

@@ -6,7 +6,7 @@ import type { Endpoint, EndpointChoice, Frontend, ServicePort } from '../../poli
 import type { KernelObject } from '../backend.ts'
 import { addressEntry, bundleEntry, poolEntry } from './layout.ts'
 import { addressKey, memberKey, type SetRole, serverKey, setName, virtualServer } from './names.ts'
-import { optionsOf, parseScheduling, realServers, type Scheduling, serverValue } from './servers.ts'
+import { optionsOf, parseScheduling, poolOptionsOf, realServers, type Scheduling, serverValue } from './servers.ts'
 import { commentOf, frontendElement, rangeElement } from './sets.ts'
 
 /** A frontend at one address. */
@@ -24,7 +24,8 @@ export function* compileServicePort(
 ): Iterable<KernelObject> {
   const { family } = network
   const owner = `${port.name}/${port.protocol}`
-  const options = optionsOf(schedulingOf(port, clusterDefault), port.affinitySeconds)
+  const scheduling = schedulingOf(port, clusterDefault)
+  const options = optionsOf(scheduling, port.affinitySeconds)
   const member = (role: SetRole, element: string, value = ''): KernelObject => ({
     key: memberKey(setName(family, role), element),
     value,
@@ -62,10 +63,15 @@ export function* compileServicePort(
     if (traffic === 'external') forNode.push(frontend)
   }
 
-  if (forNode.length > 0 && differ(port.external, port.externalFromNode)) {
+  // Even where all meet the same endpoints now: connections live in it that must outlast that.
+  if (forNode.length > 0 && !port.externalMasquerade) {
     yield poolEntry(owner, {
       family,
-      state: { options, real: realServers(endpointsOf(port.externalFromNode)) },
+      protocol: port.protocol,
+      state: {
+        options: poolOptionsOf(scheduling, port.affinitySeconds),
+        real: realServers(endpointsOf(port.externalFromNode)),
+      },
       elements: forNode.filter(({ address }) => !isOfNode(address)).map(elementAt),
       contested: Object.fromEntries(
         forNode
@@ -98,10 +104,3 @@ function roleFor({ traffic }: Frontend, port: ServicePort): SetRole {
 
 const endpointsOf = (choice: EndpointChoice): readonly Endpoint[] =>
   choice.kind === 'endpoints' ? choice.endpoints : []
-
-/** True if this node and its pods meet other endpoints at external frontends than everybody else does. */
-function differ(a: EndpointChoice, b: EndpointChoice): boolean {
-  if (a === b || (a.kind !== 'endpoints' && a.kind === b.kind)) return false
-  if (a.kind !== 'endpoints' || b.kind !== 'endpoints') return true
-  return realServers(a.endpoints).join() !== realServers(b.endpoints).join()
-}

@@ -1,7 +1,7 @@
 // Real servers that get no new connections and keep those they have: looked at until they have none, then deleted.
 import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
-import type { VirtualServer } from './names.ts'
+import { protocolOfServer, type VirtualServer } from './names.ts'
 import { type Loads, loadOf, parseLoads } from './parse.ts'
 import { serverArguments } from './servers.ts'
 
@@ -9,12 +9,15 @@ import { serverArguments } from './servers.ts'
  * How long a real server is drained at most, milliseconds. A UDP flow has no end that one could wait for, and its endpoint
  * is gone or going: time for answers under way, then the flow goes to another endpoint.
  */
-export const drainLimitMs = (server: VirtualServer): number => (server.startsWith('udp ') ? 10_000 : 15 * 60_000)
+export const drainLimitMs = (server: VirtualServer): number =>
+  protocolOfServer(server) === 'UDP' ? 10_000 : 15 * 60_000
 
 const firstLookMs = 1_000
-const longestWaitMs = 15_000
+const longestWaitMs = 5_000
 /** Up to that many virtual servers are asked for one by one. */
-const singly = 8
+const singly = 32
+/** All of them together are asked for no sooner again: that costs what there is in IPVS. */
+const allAgainMs = 5_000
 const timeoutMs = 60_000
 
 export interface DrainerOptions {
@@ -29,8 +32,12 @@ export class Drainer {
   readonly #options: Required<DrainerOptions>
   /** Since when, by virtual server and real server. */
   readonly #since = new Map<VirtualServer, Map<string, number>>()
+  /** Virtual servers that go with the last of their real servers. */
+  readonly #givenUp = new Set<VirtualServer>()
   #timer: NodeJS.Timeout | undefined
   #wait = firstLookMs
+  /** When the timer ends. */
+  #due = 0
   /** One writer at a time: a commit must not bring back what is being deleted. */
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -58,21 +65,43 @@ export class Drainer {
   /** The kernel holds it with weight 0. */
   add(server: VirtualServer, real: string): void {
     const reals = this.#since.get(server) ?? new Map<string, number>()
-    if (!reals.has(real)) reals.set(real, this.#options.now())
+    if (reals.has(real)) return
+    reals.set(real, this.#options.now())
     this.#since.set(server, reals)
-    this.#wait = firstLookMs
+    this.#wait = this.#since.size > singly ? allAgainMs : firstLookMs
     this.#arm()
+  }
+
+  /** It is wanted again. */
+  takeBack(server: VirtualServer): void {
+    this.#givenUp.delete(server)
+    if (this.#since.get(server)?.size === 0) this.#since.delete(server)
+  }
+
+  /** Gives a virtual server up: its real servers are drained, and it goes with the last of them. */
+  giveUp(server: VirtualServer): void {
+    this.#givenUp.add(server)
+    if (!this.#since.has(server)) this.#since.set(server, new Map())
+    this.#arm()
+  }
+
+  /** True while a virtual server is there only for the connections it has. */
+  isGivenUp(server: VirtualServer): boolean {
+    return this.#givenUp.has(server)
   }
 
   /** It has come back, or is gone. Without `real`: all of the virtual server. */
   forget(server: VirtualServer, real?: string): void {
     const reals = this.#since.get(server)
     if (real !== undefined) reals?.delete(real)
-    if (real === undefined || reals?.size === 0) this.#since.delete(server)
+    else this.#givenUp.delete(server)
+    if (real === undefined || (reals?.size === 0 && !this.#givenUp.has(server))) this.#since.delete(server)
   }
 
   /** Ends the looks; what is drained stays as it is. */
   stop(): void {
+    this.#since.clear()
+    this.#givenUp.clear()
     clearTimeout(this.#timer)
     this.#timer = undefined
   }
@@ -91,11 +120,20 @@ export class Drainer {
         else if (load.connections === 0 || now() - since >= drainLimitMs(server)) over.push({ server, real })
       }
     }
-    if (over.length === 0) return
-    const lines = over.map(({ server, real }) => `-d ${serverArguments(server, family)} -r ${real}\n`)
+    const left = (server: VirtualServer): boolean =>
+      [...(this.#since.get(server)?.keys() ?? [])].some(
+        real => !over.some(item => item.server === server && item.real === real),
+      )
+    const ended = [...this.#givenUp].filter(server => !left(server))
+    if (over.length + ended.length === 0) return
+    const lines = [
+      ...over.map(({ server, real }) => `-d ${serverArguments(server, family)} -r ${real}\n`),
+      ...ended.map(server => `-D ${serverArguments(server, family)}\n`),
+    ]
     const result = await exec.run('ipvsadm', ['--restore'], { input: lines.join(''), timeoutMs })
     if (result.exitCode !== 0) return
     for (const { server, real } of over) this.forget(server, real)
+    for (const server of ended) this.forget(server)
   }
 
   /** Undefined when the kernel cannot be asked. */
@@ -115,14 +153,17 @@ export class Drainer {
     return parseLoads(text)
   }
 
+  /** Sets the next look, or brings it forward. */
   #arm(): void {
-    if (this.#timer !== undefined || this.#since.size === 0) return
+    if (this.#since.size === 0) return
+    const due = this.#options.now() + this.#wait
+    if (this.#timer !== undefined && this.#due <= due) return
+    clearTimeout(this.#timer)
+    this.#due = due
     this.#timer = setTimeout(() => {
       this.#timer = undefined
-      void this.alone(() => this.look()).finally(() => {
-        this.#wait = Math.min(this.#wait * 1.5, longestWaitMs)
-        this.#arm()
-      })
+      this.#wait = Math.min(this.#wait * 1.5, longestWaitMs)
+      void this.alone(() => this.look()).finally(() => this.#arm())
     }, this.#wait)
     // A daemon that ends leaves them at weight 0; the next one finds them there.
     this.#timer.unref()

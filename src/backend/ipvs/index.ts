@@ -5,14 +5,15 @@ import type { Backend, Transaction } from '../backend.ts'
 import { isIntact, type Witness } from '../xtables/commit.ts'
 import { restoreLimits } from '../xtables/plan.ts'
 import { toolChoice, type Variant } from '../xtables/tools.ts'
+import { commandsIn, type ServerCommand } from './commands.ts'
 import { commit, failure, read } from './commit.ts'
 import { compileServicePort } from './compile.ts'
 import { Drainer } from './drain.ts'
 import { ipvsLayout } from './layout.ts'
-import { chains, type VirtualServer } from './names.ts'
-import { serverOf } from './parse.ts'
+import { chains, device } from './names.ts'
 import { plan } from './plan.ts'
 import { retire, retirement } from './retire.ts'
+import { serverArguments } from './servers.ts'
 import { defaultIpvsSettings, type IpvsSettings, settingsFor, timeoutArguments } from './settings.ts'
 import { skeleton } from './skeleton.ts'
 import { trace } from './trace.ts'
@@ -37,26 +38,38 @@ export function ipvsBackend({ family, exec, settings = defaultIpvsSettings, vari
   const tools = toolChoice(exec, family, variant)
   const drainer = new Drainer({ exec, family })
   let canCompareAddresses = true
-  const retired = retirement({ exec, family })
+  const retired = retirement({ exec, family, excludeCIDRs: settings.excludeCIDRs })
   /** One virtual server that the kernel holds: gone when somebody clears IPVS' table. */
-  let witness: VirtualServer | undefined
+  let witness: string | undefined
 
   const take = (transaction: Transaction): void => {
     for (const { verb, option, where, server, real, weight } of serverCommands(transaction)) {
       if (verb === '-A') witness = `${option} ${where}`
       else if (verb === '-D' && witness === `${option} ${where}`) witness = undefined
       if (server === undefined) continue
-      if (verb === '-D') drainer.forget(server)
+      if (verb === '-D' && option === '-f') drainer.giveUp(server)
+      else if (verb === '-D') drainer.forget(server)
+      else if (verb === '-A') drainer.takeBack(server)
       else if (real !== undefined && weight === 0) drainer.add(server, real)
       else if (real !== undefined) drainer.forget(server, real)
     }
   }
-  /** A real server that is being drained is there already: it gets its weight back, and keeps its connections. */
-  const rewrite = (text: string): string =>
-    text.replaceAll(/^-a .*$/gm, line => {
-      const { server, real } = commandOf(line)
-      return server !== undefined && real !== undefined && drainer.has(server, real) ? `-e${line.slice(2)}` : line
-    })
+  /**
+   * What is drained is there already: it gets its weight or its options back, and keeps its connections. A virtual server by
+   * mark goes when it has none; one by address goes with its address.
+   */
+  const rewrite = (text: string): string => {
+    const lines: string[] = []
+    for (const { line, verb, option, server, real } of commandsIn(text)) {
+      if (verb === '-D' && option === '-f') continue
+      const isThere =
+        server !== undefined && (real === undefined ? drainer.isGivenUp(server) : drainer.has(server, real))
+      if (verb === '-a' && isThere) lines.push(`-e${line.slice(2)}`)
+      else if (verb === '-A' && isThere) lines.push(`-E${line.slice(2)}`)
+      else lines.push(line)
+    }
+    return lines.length === 0 ? '' : `${lines.join('\n')}\n`
+  }
 
   return {
     mode: 'ipvs',
@@ -67,12 +80,17 @@ export function ipvsBackend({ family, exec, settings = defaultIpvsSettings, vari
     read: signal =>
       drainer.alone(async () => {
         const options = { family, excludeCIDRs: settings.excludeCIDRs }
-        const { program, draining } = await read(exec, await tools.find(), options, signal)
+        const { program, draining, givenUp } = await read(exec, await tools.find(), options, signal)
         for (const { server, real } of draining) drainer.add(server, real)
+        for (const server of givenUp) drainer.giveUp(server)
+        const known = [...program.keys()].find(key => key.startsWith('virtual '))
+        witness = known === undefined ? undefined : serverArguments(known.slice('virtual '.length), family)
         return program
       }),
     isIntact: async signal => {
       if (!(await isIntact(exec, await tools.find(), witnesses, signal))) return false
+      const link = await exec.run('ip', ['-o', 'link', 'show', 'dev', device], { signal, timeoutMs: 60_000 })
+      if (link.exitCode > 0) return false
       if (witness === undefined) return true
       const known = witness
       const result = await exec.run('ipvsadm', ['-Ln', ...known.split(' ')], { signal, timeoutMs: 60_000 })
@@ -109,38 +127,15 @@ export function ipvsBackend({ family, exec, settings = defaultIpvsSettings, vari
     retire: retired,
     cleanup: async signal => {
       drainer.stop()
-      await retire({ exec, family, keepConnections: false }, signal)
+      await retire({ exec, family, excludeCIDRs: settings.excludeCIDRs, keepConnections: false }, signal)
     },
-  }
-}
-
-interface ServerCommand {
-  readonly verb: string
-  readonly option: string
-  readonly where: string
-  readonly server: VirtualServer | undefined
-  readonly real: string | undefined
-  readonly weight: number
-}
-
-/** A line of ours for ipvsadm. */
-function commandOf(line: string): ServerCommand {
-  const words = line.split(' ')
-  const [verb = '', option = '', where = ''] = words
-  const at = words.indexOf('-r')
-  return {
-    verb,
-    option,
-    where: words[3] === '-6' ? `${where} -6` : where,
-    server: serverOf(option, where, words[3] === '-6')?.name,
-    real: at < 0 ? undefined : words[at + 1],
-    weight: Number(words[words.indexOf('-w') + 1]),
+    stop: () => drainer.stop(),
   }
 }
 
 function* serverCommands({ steps }: Transaction): Iterable<ServerCommand> {
   for (const { tool, text } of steps) {
     if (tool !== 'ipvsadm') continue
-    for (const line of text.split('\n')) if (line !== '') yield commandOf(line)
+    yield* commandsIn(text)
   }
 }

@@ -2,13 +2,15 @@
 // marks. The result depends on the set of entries alone, whatever the order in which they came.
 import { createHash } from 'node:crypto'
 import type { Family, IP } from '../../net/ip.ts'
-import type { KernelObject, Layout } from '../backend.ts'
+import type { Protocol } from '../../net/protocol.ts'
+import type { KernelObject, Layout, Program } from '../backend.ts'
 import { markHex, markOf, memberKey, serverKey, setName, type VirtualServer } from './names.ts'
 import { type ServerState, serverValue } from './servers.ts'
 
 /** A virtual server by mark: what this node and its pods use instead of those at the elements' addresses. */
 export interface Pool {
   readonly family: Family
+  readonly protocol: Protocol
   readonly state: ServerState
   /** Frontends as elements of a set. */
   readonly elements: readonly string[]
@@ -36,16 +38,16 @@ const entry = (slot: string, rank: number, owner: string, objects: readonly Kern
 })
 
 /**
- * One Service port's virtual server by mark. Its mark is a hash of its owner (13 bits) and its place among those with the
- * same hash (5 bits): no two have the same, and one that comes or goes moves those alone that share its hash.
+ * One Service port's virtual server by mark. Its mark is a hash of its owner (14 bits) and its place among those with the
+ * same hash (2 bits): no two have the same, and one that comes or goes moves those alone that share its hash.
  */
 export const poolEntry = (owner: string, pool: Pool): KernelObject => ({
   key: ['@', `pool ${hashOf(owner)}`, 0, owner].join(separator),
   value: JSON.stringify(pool),
 })
 
-const placeBits = 5
-const hashOf = (owner: string): number => createHash('sha256').update(owner).digest().readUInt16BE(0) & 0x1fff
+const placeBits = 2
+const hashOf = (owner: string): number => createHash('sha256').update(owner).digest().readUInt16BE(0) & 0x3fff
 
 const isPool = (slot: string): boolean => slot.startsWith('pool ')
 
@@ -74,22 +76,20 @@ export function ipvsLayout(): Layout {
     const [, slot = '', ...name] = key.split(separator)
     return [slot, name.join(separator)]
   }
-  /** Marks of pools, by owner, with their contested frontends. */
-  const marked = new Map<string, { readonly slot: string; readonly mark: string; readonly pool: Pool }>()
+  /** Pools with their marks, by owner; and by slot. */
+  const marked = new Map<string, Marked>()
+  const markedIn = new Map<string, readonly Marked[]>()
 
   /** Gives the pools of a slot their marks, and has the frontends looked at that these concern. */
   const mark = (name: string, { entries }: Slot): void => {
-    const touch = ({ contested }: Pool) => {
-      for (const server of Object.keys(contested)) if (slots.has(server)) dirty.add(server)
-    }
-    for (const [owner, known] of marked) {
-      if (known.slot !== name) continue
-      touch(known.pool)
-      marked.delete(owner)
-    }
-    for (const { owner, mark: own, pool } of poolsOf(name, entries)) {
-      marked.set(owner, { slot: name, mark: own, pool })
-      touch(pool)
+    const now = poolsOf(name, entries)
+    const before = markedIn.get(name) ?? []
+    for (const { owner } of before) marked.delete(owner)
+    for (const item of now) marked.set(item.owner, item)
+    if (now.length === 0) markedIn.delete(name)
+    else markedIn.set(name, now)
+    for (const { pool } of [...before, ...now]) {
+      for (const server of Object.keys(pool.contested)) if (slots.has(server)) dirty.add(server)
     }
   }
   /** A bundle with the mark of its owner's pool. */
@@ -102,6 +102,13 @@ export function ipvsLayout(): Layout {
       objects.set(memberKey(setName(known.pool.family, 'MARK'), element), `skbmark ${known.mark}`)
     }
     return objects
+  }
+  /** What an entry stands for, as far as it is the one that is taken. */
+  const objectsOf = ({ key, value }: KernelObject): KernelObject[] => {
+    const [name, member] = split(key)
+    if (!isPool(name)) return (JSON.parse(value) as [string, string][]).map(([of, to]) => ({ key: of, value: to }))
+    const own = marked.get(member.slice(member.indexOf(separator) + 1))
+    return own === undefined ? [] : [...objectsOfPool(own)].map(([of, to]) => ({ key: of, value: to }))
   }
   const settle = function* (name: string): Generator<{ readonly key: string; readonly value: string | undefined }> {
     const slot = slots.get(name)
@@ -133,6 +140,8 @@ export function ipvsLayout(): Layout {
       const [name, member] = split(key)
       if (slots.get(name)?.entries.delete(member) === true) dirty.add(name)
     },
+    concerns: (entry, key) => objectsOf(entry).some(object => object.key === key),
+    isHeld: (entry, program) => isHeldIn(program, objectsOf(entry)),
     *drain() {
       for (const name of [...dirty]) {
         const slot = slots.get(name)
@@ -157,21 +166,22 @@ function poolsOf(name: string, entries: ReadonlyMap<string, string>): Marked[] {
   return [...entries]
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .slice(0, 1 << placeBits)
-    .map(([member, value], place) => ({
-      owner: member.slice(member.indexOf(separator) + 1),
-      mark: markHex(markOf((hash << placeBits) | place)),
-      pool: JSON.parse(value) as Pool,
-    }))
+    .map(([member, value], place) => {
+      const pool = JSON.parse(value) as Pool
+      const mark = markHex(markOf((hash << placeBits) | place, pool.protocol))
+      return { owner: member.slice(member.indexOf(separator) + 1), mark, pool }
+    })
 }
 
 /** What a slot of pools comes to. */
-function poolObjects(name: string, entries: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
-  const objects = new Map<string, string>()
-  for (const { mark, pool } of poolsOf(name, entries)) {
-    objects.set(serverKey(`mark ${mark}`), serverValue(pool.state))
-    for (const element of pool.elements) {
-      objects.set(memberKey(setName(pool.family, 'MARK'), element), `skbmark ${mark}`)
-    }
-  }
-  return objects
+const poolObjects = (name: string, entries: ReadonlyMap<string, string>): ReadonlyMap<string, string> =>
+  new Map(poolsOf(name, entries).flatMap(item => [...objectsOfPool(item)]))
+
+function* objectsOfPool({ mark, pool }: Marked): Iterable<[string, string]> {
+  yield [serverKey(`mark ${mark}`), serverValue(pool.state)]
+  for (const element of pool.elements) yield [memberKey(setName(pool.family, 'MARK'), element), `skbmark ${mark}`]
 }
+
+/** A frontend that another Service has is not missed. */
+const isHeldIn = (program: Program, objects: readonly KernelObject[]): boolean =>
+  objects.every(({ key, value }) => program.get(key) === value)

@@ -75,8 +75,19 @@ export const markHex = (mark: number): string => `0x${(mark >>> 0).toString(16)}
 export const markSignature = 0x5ea00000
 export const markMask = 0xfff00000
 
-/** The mark of a number below 2^18. */
-export const markOf = (number: number): number => (markSignature | ((number >>> 14) << 16) | (number & 0x3fff)) >>> 0
+const markProtocols: readonly Protocol[] = ['TCP', 'UDP', 'SCTP']
+
+/** The mark of a number below 2^16; it tells the protocol, too. */
+export function markOf(number: number, protocol: Protocol): number {
+  const bits = (number << 2) | markProtocols.indexOf(protocol)
+  return (markSignature | ((bits >>> 14) << 16) | (bits & 0x3fff)) >>> 0
+}
+
+/** The protocol of a virtual server; undefined if it is not ours. */
+export function protocolOfServer(server: VirtualServer): Protocol | undefined {
+  const [kind = '', mark = ''] = server.split(' ')
+  return kind === 'mark' ? markProtocols[Number(mark) & 3] : markProtocols.find(name => name.toLowerCase() === kind)
+}
 
 /** Key of a virtual server; its value is its options, then its real servers, one a line (`servers.ts`). */
 export const serverKey = (server: VirtualServer): string => `virtual ${server}`

@@ -5,7 +5,7 @@ import { bitsOf } from '../../net/ip.ts'
 import type { Delta, KernelObject, Program, Step, Transaction } from '../backend.ts'
 import { plan as planGlue, type RestoreLimits } from '../xtables/plan.ts'
 import { device, type ParsedKey, parseKey, type VirtualServer } from './names.ts'
-import { parseServerValue, serverArguments } from './servers.ts'
+import { addressOf, parseServerValue, serverArguments } from './servers.ts'
 
 /** Programs that steps are for. */
 export type Tool = 'ipset' | 'iptables' | 'ipvsadm' | 'link' | 'address'
@@ -48,13 +48,15 @@ export function plan(delta: Delta, program: Program, family: Family, limits: Res
   const members = retyped.size === 0 ? changes : [...changes.filter(isKept(retyped)), ...refilled(program, retyped)]
   steps.push(
     step('ipset', 'sets and members', [...created(changes), ...added(members)], keysOf(members, 'set', 'member')),
-    // In place, so that no packet misses one. A call of its own: ipset holds `-exist` for some lines beside it, too.
-    step('ipset', 'members that change', rewritten(members), keysOf(members, 'member')),
     ...glueSteps(retyped.size === 0 ? glue : { added: [...glueIn(program)], changed: [], removed: [] }, limits),
     step('ipvsadm', 'virtual and real servers', serverLines(changes, family), keysOf(changes, 'virtual')),
+    // In place, so that no packet misses one, once a mark has its virtual server. A call of its own: ipset holds `-exist` for
+    // some lines beside it, too.
+    step('ipset', 'members that change', rewritten(members), keysOf(members, 'member')),
     step('link', `the device ${device}`, deviceLines(changes), keysOf(changes, 'device')),
     step('address', `addresses of ${device}`, addressLines(changes, family), keysOf(changes, 'address')),
     step('ipset', 'members and sets that go', [...deleted(changes, retyped), ...destroyed(changes)], []),
+    step('ipvsadm', 'virtual servers by mark, once drained', givenUpLines(changes, family), []),
   )
   return { steps: steps.filter(item => item !== undefined) }
 }
@@ -106,8 +108,8 @@ function refilled(program: Program, sets: ReadonlySet<string>): Change[] {
   return members
 }
 
-/** Sets that refuse come after those they look into, so that no permitted source is shut out on the way. */
-const refusing = /RANGED$/
+/** Sets that refuse come after those that make exceptions, so that nobody permitted is shut out on the way. */
+const refusing = /(?:RANGED|DROP)$/
 const last = (lines: readonly (readonly [set: string, line: string])[]): string[] => [
   ...lines.filter(([set]) => !refusing.test(set)).map(([, line]) => line),
   ...lines.filter(([set]) => refusing.test(set)).map(([, line]) => line),
@@ -158,10 +160,20 @@ function serverLines(changes: readonly Change[], family: Family): string[] {
   const gone: string[] = []
   for (const { parsed, from, to } of changes) {
     if (parsed.kind !== 'virtual') continue
-    if (to === undefined) gone.push(`-D ${serverArguments(parsed.server, family)}`)
-    else changeServer(parsed.server, from, to, family, filled, drained)
+    if (to !== undefined) changeServer(parsed.server, from, to, family, filled, drained)
+    else if (addressOf(parsed.server) !== undefined) gone.push(`-D ${serverArguments(parsed.server, family)}`)
   }
   return [...filled, ...drained, ...gone]
+}
+
+/** No packet is sent to them any more. Connections live in them: they go when these have ended (`drain.ts`). */
+function givenUpLines(changes: readonly Change[], family: Family): string[] {
+  return changes.flatMap(({ parsed, from, to }) => {
+    if (parsed.kind !== 'virtual' || to !== undefined || addressOf(parsed.server) !== undefined) return []
+    const where = serverArguments(parsed.server, family)
+    const drained = parseServerValue(from ?? '').real.map(line => `-e ${where} -r ${realOf(line)} -m -w 0`)
+    return [...drained, `-D ${where}`]
+  })
 }
 
 function changeServer(

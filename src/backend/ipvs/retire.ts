@@ -1,17 +1,18 @@
 // Another mode has taken over: what IPVS mode left gives way. Connections that live in IPVS go on until they end.
 import type { Exec } from '../../kernel/exec.ts'
-import { bitsOf, type Family } from '../../net/ip.ts'
+import { bitsOf, type CIDR, type Family } from '../../net/ip.ts'
 import { cleanup as cleanupGlue } from '../xtables/commit.ts'
 import { restoreLimits } from '../xtables/plan.ts'
-import { toolsOf } from '../xtables/tools.ts'
-import { failure, glueScope, read, readAddresses, readServers, readSets } from './commit.ts'
-import { device, serverKey, type VirtualServer } from './names.ts'
+import { failure, glueScope, ownership, readAddresses, readServers, readSets } from './commit.ts'
+import { device, type VirtualServer } from './names.ts'
 import { type HeldSet, loadOf, parseLoads } from './parse.ts'
 import { addressOf, serverArguments } from './servers.ts'
 
 export interface RetireOptions {
   readonly exec: Exec
   readonly family: Family
+  /** As in `read`. */
+  readonly excludeCIDRs: readonly CIDR[]
   /** Virtual servers that have connections stay, at weight 0, with their addresses. Otherwise everything goes at once. */
   readonly keepConnections: boolean
 }
@@ -25,12 +26,7 @@ const timeoutMs = 120_000
  */
 export async function retire(options: RetireOptions, signal: AbortSignal): Promise<number> {
   const { exec, family } = options
-  // Asking ipvsadm or ipset would load their modules: nothing of ours is there without the device.
-  const probe = await exec.run('ip', ['-o', 'link', 'show', 'dev', device], { signal, timeoutMs })
-  if (probe.exitCode !== 0) return 0
-  const servers = await ownServers(exec, family, signal)
-  const busy = options.keepConnections ? await withConnections(exec, family, servers, signal) : []
-  await cleanupGlue(
+  const glue = await cleanupGlue(
     exec,
     family,
     ['nft', 'legacy'],
@@ -38,34 +34,55 @@ export async function retire(options: RetireOptions, signal: AbortSignal): Promi
     tools => ({ ...restoreLimits(tools), isShared: () => true, refusalsFirst: false }),
     signal,
   )
+  // Asking ipvsadm or ipset would load their modules: nothing of ours is there without the device or our chains.
+  const link = await exec.run('ip', ['-o', 'link', 'show', 'dev', device], { signal, timeoutMs })
+  if (link.exitCode !== 0 && glue.length === 0) return 0
+  const sets = await readSets(exec, family, signal)
+  // The device has kube-proxy's name; without our sets it is kube-proxy's.
+  if (sets.length > 0) {
+    const busy = await giveServersUp(options, sets, signal)
+    if (busy > 0) return busy
+    await write(
+      exec,
+      'ipset',
+      ['restore'],
+      sets.map(({ name }) => `destroy ${name}`),
+      signal,
+    )
+  }
+  await removeDevice(options, signal)
+  return 0
+}
+
+/** Returns how many virtual servers are left for the connections they have. */
+async function giveServersUp(options: RetireOptions, sets: readonly HeldSet[], signal: AbortSignal): Promise<number> {
+  const { exec, family } = options
+  const named = sets.find(({ role }) => role === 'ADDRESS')?.members
+  const held = (await readAddresses(exec, family, signal)) ?? []
+  const addresses = held.filter(ip => named?.has(ip) === true)
+  const servers = (await readServers(exec, family, signal)).filter(ownership(sets, addresses))
+  const busy = options.keepConnections ? await withConnections(exec, family, servers, signal) : []
   const lines = servers.flatMap(({ server, real }) => {
     const where = serverArguments(server, family)
     if (!busy.includes(server)) return [`-D ${where}`]
     return real.filter(({ weight }) => weight > 0).map(({ address }) => `-e ${where} -r ${address} -m -w 0`)
   })
   await write(exec, 'ipvsadm', ['--restore'], lines, signal)
-
-  const needed = addressesOf(busy, await readSets(exec, family, signal))
-  const addresses = (await readAddresses(exec, family, signal)) ?? []
+  const needed = addressesOf(busy, sets)
   const unneeded = addresses.filter(ip => !needed.has(ip))
   const removals = unneeded.map(ip => `addr del ${ip}/${bitsOf(family)} dev ${device}`)
   await write(exec, 'ip', ['-batch', '-'], removals, signal)
-  if (busy.length > 0) return busy.length
+  return busy.length
+}
 
-  const sets = await readSets(exec, family, signal)
-  await write(
-    exec,
-    'ipset',
-    ['restore'],
-    sets.map(({ name }) => `destroy ${name}`),
-    signal,
-  )
-  // The other address family may still need the device.
-  const other = family === 'IPv4' ? 'IPv6' : 'IPv4'
-  if (((await readAddresses(exec, other, signal)) ?? []).length === 0) {
-    await exec.run('ip', ['link', 'del', device], { signal, timeoutMs })
+/** The other address family may still need it, or somebody may have put other addresses there. */
+async function removeDevice({ exec, family }: RetireOptions, signal: AbortSignal): Promise<void> {
+  const other: Family = family === 'IPv4' ? 'IPv6' : 'IPv4'
+  if ((await readSets(exec, other, signal)).length > 0) return
+  for (const of of ['IPv4', 'IPv6'] as const) {
+    if (((await readAddresses(exec, of, signal)) ?? []).length > 0) return
   }
-  return 0
+  await exec.run('ip', ['link', 'del', device], { signal, timeoutMs })
 }
 
 /** Where packets of these virtual servers arrive: for those by mark, at the frontends that the set MARK names. */
@@ -101,14 +118,6 @@ export function retirement(
     const keepConnections = performance.now() - since < limitMs
     return (await retire({ ...options, keepConnections }, signal)) === 0 ? undefined : lookEveryMs
   }
-}
-
-async function ownServers(exec: Exec, family: Family, signal: AbortSignal) {
-  const all = await readServers(exec, family, signal)
-  const tools = (await toolsOf(exec, family, 'nft')) ?? (await toolsOf(exec, family, 'legacy'))
-  if (tools === undefined) return []
-  const { program } = await read(exec, tools, { family, excludeCIDRs: [] }, signal)
-  return all.filter(({ server }) => program.has(serverKey(server)))
 }
 
 async function withConnections(

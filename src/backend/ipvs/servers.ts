@@ -22,8 +22,11 @@ export function parseServerValue(value: string): ServerState {
 export const realServers = (endpoints: readonly Endpoint[]): string[] =>
   endpoints.map(({ address, port }) => formatAddressPort(address, port)).sort()
 
-/** Flags that ipvsadm knows by name; other schedulers have none that mean anything. */
-const knownFlags = ['sh-fallback', 'sh-port', 'mh-fallback', 'mh-port', 'flag-1', 'flag-2', 'flag-3']
+/** Flags by scheduler, in the order in which ipvsadm prints them; it refuses those of another scheduler. */
+const flagsOf: Readonly<Record<string, readonly string[]>> = {
+  sh: ['sh-fallback', 'sh-port'],
+  mh: ['mh-fallback', 'mh-port'],
+}
 
 /** A scheduler and its flags. */
 export interface Scheduling {
@@ -40,10 +43,18 @@ export function parseScheduling(text: string): Scheduling | undefined {
   const [scheduler = '', ...flags] = text.split(',').map(word => word.trim())
   if (text.trim() === '') return { scheduler: 'rr', flags: [] }
   // IP_VS_SCHEDNAME_MAXLEN is 16 with the end.
-  if (!/^[a-z][a-z0-9_]{0,14}$/.test(scheduler) || !flags.every(flag => knownFlags.includes(flag))) return undefined
+  const known = flagsOf[scheduler] ?? []
+  if (!/^[a-z][a-z0-9_]{0,14}$/.test(scheduler) || !flags.every(flag => known.includes(flag))) return undefined
   if (scheduler === 'mh' && flags.length === 0) return { scheduler, flags: ['mh-port'] }
-  return { scheduler, flags: knownFlags.filter(flag => flags.includes(flag)) }
+  return { scheduler, flags: known.filter(flag => flags.includes(flag)) }
 }
+
+/**
+ * Options of a virtual server by mark. With persistence IPVS would not translate the port there (`ip_vs_sched_persist` takes
+ * the real server's port only where the packet's is the virtual server's, which is 0): affinity is by a hash of the source.
+ */
+export const poolOptionsOf = (scheduling: Scheduling, affinitySeconds: number | undefined): string =>
+  optionsOf(affinitySeconds === undefined ? scheduling : { scheduler: 'sh', flags: ['sh-fallback'] }, undefined)
 
 /** Options as ipvsadm prints them. */
 export function optionsOf({ scheduler, flags }: Scheduling, affinitySeconds: number | undefined): string {

@@ -36,6 +36,13 @@ export async function read(exec: Exec, family: Family, signal: AbortSignal): Pro
   return program
 }
 
+/** False if the table is gone, as after `nft flush ruleset`. The names of tables cost nothing to list. Throws CommitError. */
+export async function isIntact(exec: Exec, family: Family, signal: AbortSignal): Promise<boolean> {
+  const result = await exec.run('nft', ['list', 'tables'], { signal, timeoutMs })
+  if (result.exitCode !== 0) throw failure(result)
+  return result.stdout.split('\n').includes(`table ${tableOf(family)}`)
+}
+
 /** Writes the steps in order, each whole or not at all. Throws CommitError; with `refused`, its keys name the objects at fault. */
 export async function commit(exec: Exec, transaction: Transaction, signal: AbortSignal): Promise<void> {
   for (const step of transaction.steps) {

@@ -2,7 +2,7 @@
 import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
 import type { Backend } from '../backend.ts'
-import { checkVersion, cleanup, commit, read } from './commit.ts'
+import { checkVersion, cleanup, commit, isIntact, read } from './commit.ts'
 import { compileServicePort } from './compile.ts'
 import { plan } from './plan.ts'
 import { skeleton } from './skeleton.ts'
@@ -34,6 +34,7 @@ export function nftablesBackend({ family, exec }: NftablesOptions): Backend {
       await check()
       return commit(exec, transaction, signal)
     },
+    isIntact: signal => isIntact(exec, family, signal),
     trace,
     prepare: async ({ release }) => complaintsAbout(release),
     cleanup: signal => cleanup(exec, family, signal),

@@ -15,7 +15,18 @@ test.each([
   expect(scheduling === undefined ? undefined : optionsOf(scheduling, undefined)).toBe(options)
 })
 
-test.each(['rr;reboot', 'rr -p', 'RR', 'sh,frobnicate', ',sh', 'a'.repeat(16), '-s'])('"%s" is no scheduler', text => {
+test.each([
+  'rr,sh-port',
+  'mh,sh-port',
+  'sh,flag-1',
+  'rr;reboot',
+  'rr -p',
+  'RR',
+  'sh,frobnicate',
+  ',sh',
+  'a'.repeat(16),
+  '-s',
+])('"%s" is no scheduler', text => {
   expect(parseScheduling(text)).toBeUndefined()
 })
 

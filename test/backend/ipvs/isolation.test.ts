@@ -1,0 +1,151 @@
+// One Service that the kernel refuses: it is named and set aside, and no other Service is touched.
+import { describe, expect, test } from 'vitest'
+import { ipvsBackend } from '../../../src/backend/ipvs/index.ts'
+import { type IP, parseIP } from '../../../src/net/ip.ts'
+import type { Network } from '../../../src/policy/network.ts'
+import type { Frontend, ServicePort } from '../../../src/policy/service-port.ts'
+import { Committer } from '../../../src/sync/committer.ts'
+import { StrictIpvs } from '../../support/strict-ipvs/machine.ts'
+
+const { signal } = new AbortController()
+
+function ip(text: string): IP {
+  const parsed = parseIP(text)
+  if (parsed === undefined) throw new Error(`${text} is no address`)
+  return parsed
+}
+
+const network: Network = {
+  family: 'IPv4',
+  detector: { kind: 'none' },
+  masqueradeAll: false,
+  masqueradeMark: 0x4000,
+  nodePortAddresses: { kind: 'all' },
+  localhostNodePorts: false,
+  dropInvalid: true,
+  nodeAddresses: [ip('192.168.100.1')],
+}
+
+const nodePort: Frontend = { kind: 'NodePort', address: 'node-ports', port: 30_080, traffic: 'external' }
+
+function port(number: number, more: { real?: string; scheduler?: string; frontends?: readonly Frontend[] } = {}) {
+  const endpoints = [{ address: ip(more.real ?? '10.0.0.1'), port: 8080, isLocal: false, isTerminating: false }]
+  const choice = { kind: 'endpoints', endpoints } as const
+  const clusterIP: Frontend = { kind: 'ClusterIP', address: ip(`10.96.0.${number}`), port: 80, traffic: 'internal' }
+  const made: ServicePort = {
+    service: `a/s${number}`,
+    name: `a/s${number}`,
+    protocol: 'TCP',
+    frontends: [clusterIP, ...(more.frontends ?? [])],
+    internal: choice,
+    external: choice,
+    externalFromNode: choice,
+    externalMasquerade: false,
+    healthCheckNodePort: 0,
+    ...(more.scheduler === undefined ? {} : { scheduler: more.scheduler }),
+  }
+  return made
+}
+
+class Node {
+  readonly machine = new StrictIpvs({ schedulers: ['rr', 'sh'] })
+  readonly refused: string[] = []
+  readonly backend = ipvsBackend({ family: 'IPv4', exec: this.machine })
+  readonly committer = new Committer(this.backend, {
+    refused: owner => void this.refused.push(owner),
+    giveUp: () => false,
+  })
+
+  async start(count: number): Promise<void> {
+    this.committer.replaceSkeleton(this.backend.skeleton(network))
+    for (let number = 1; number <= count; number++) this.replace(port(number))
+    await this.committer.compare(signal)
+    await this.committer.commit(true, signal)
+  }
+
+  replace(item: ServicePort): void {
+    this.committer.replace(`${item.name}/${item.protocol}`, this.backend.compile(item, network))
+  }
+
+  /** Lines that any program was given since. */
+  lines(from: number): string[] {
+    return this.machine.calls.slice(from).flatMap(({ input }) => input?.split('\n') ?? [])
+  }
+
+  async program(): Promise<ReadonlyMap<string, string>> {
+    return this.backend.read(signal)
+  }
+}
+
+describe('one Service that the kernel refuses', () => {
+  test.each([
+    ['gets a scheduler that it does not have', port(3, { scheduler: 'wlc' })],
+    ['becomes a node port with such a scheduler', port(3, { scheduler: 'wlc', frontends: [nodePort] })],
+    ['gets an endpoint that cannot be one', port(3, { real: '239.1.1.1' })],
+  ])('%s: it keeps what it had, the others are not touched, and what is new goes in', async (_, bad) => {
+    const node = new Node()
+    await node.start(8)
+    const before = await node.program()
+    const from = node.machine.calls.length
+    node.replace(bad)
+    node.replace(port(9))
+    await node.committer.commit(false, signal)
+    expect(node.refused).toEqual(['a/s3/TCP'])
+    const after = await node.program()
+    for (const [key, value] of before) expect([key, after.get(key)]).toEqual([key, value])
+    expect(after.get('virtual tcp 10.96.0.9:80')).toBe('-s rr\n10.0.0.1:8080')
+    expect(after.has('address 10.96.0.9')).toBe(true)
+    const touched = node.lines(from).filter(line => /10\.96\.0\.[1245678][:,/]/.test(line))
+    expect(touched).toEqual([])
+  })
+
+  test('a program that fails in words nobody knows takes nobody else along', async () => {
+    const node = new Node()
+    await node.start(8)
+    const before = await node.program()
+    node.machine.failNext('ip', {
+      kind: 'other',
+      exitCode: 1,
+      stderr: 'RTNETLINK answers: Invalid argument\nCommand failed -:1\n',
+    })
+    const from = node.machine.calls.length
+    node.replace(port(9))
+    await node.committer.commit(false, signal)
+    const after = await node.program()
+    for (const [key, value] of before) expect([key, after.get(key)]).toEqual([key, value])
+    expect(node.lines(from).filter(line => /10\.96\.0\.[1-8][:,/]/.test(line))).toEqual([])
+  })
+
+  test('an address that no device takes is the fault of its Service alone', async () => {
+    const node = new Node()
+    await node.start(2)
+    const stderr = 'RTNETLINK answers: Cannot assign requested address\nCommand failed -:1\n'
+    const failure = { kind: 'other', exitCode: 1, stderr } as const
+    node.machine.failNext('ip', failure, failure)
+    node.replace(port(7))
+    await node.committer.commit(false, signal)
+    expect(node.refused).toEqual(['a/s7/TCP'])
+    expect((await node.program()).has('virtual tcp 10.96.0.2:80')).toBe(true)
+  })
+})
+
+describe('a policy that flips', () => {
+  test('drains the virtual server by mark instead of ending its connections', async () => {
+    const node = new Node()
+    await node.start(1)
+    node.replace(port(2, { frontends: [nodePort] }))
+    await node.committer.commit(false, signal)
+    const mark = [...(await node.program()).keys()].find(key => key.startsWith('virtual mark '))?.split(' ')[2]
+    expect(mark).toMatch(/^0x5ea/)
+    node.replace({ ...port(2, { frontends: [nodePort] }), externalMasquerade: true })
+    const from = node.machine.calls.length
+    await node.committer.commit(false, signal)
+    expect(node.lines(from).filter(line => line.startsWith('-D'))).toEqual([])
+    const { stdout } = await node.machine.run('ipvsadm', ['-Sn'])
+    expect(stdout).toMatch(/^-a -f \d+ -r 10\.0\.0\.1:8080 -m -w 0$/m)
+    // And it comes back with its connections.
+    node.replace(port(2, { frontends: [nodePort] }))
+    await node.committer.commit(false, signal)
+    expect((await node.program()).get(`virtual mark ${mark}`)).toBe('-s rr\n10.0.0.1:8080')
+  })
+})

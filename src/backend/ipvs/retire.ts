@@ -79,8 +79,8 @@ async function giveServersUp(options: RetireOptions, sets: readonly HeldSet[], s
 async function removeDevice({ exec, family }: RetireOptions, signal: AbortSignal): Promise<void> {
   const other: Family = family === 'IPv4' ? 'IPv6' : 'IPv4'
   if ((await readSets(exec, other, signal)).length > 0) return
-  for (const of of ['IPv4', 'IPv6'] as const) {
-    if (((await readAddresses(exec, of, signal)) ?? []).length > 0) return
+  for (const each of ['IPv4', 'IPv6'] as const) {
+    if (((await readAddresses(exec, each, signal)) ?? []).length > 0) return
   }
   await exec.run('ip', ['link', 'del', device], { signal, timeoutMs })
 }

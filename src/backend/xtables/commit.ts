@@ -5,7 +5,7 @@ import { CommitError, type Program, type Step, type Transaction } from '../backe
 import { chainKey, jumpKey, type Table, tableOf } from './names.ts'
 import { type PlanOptions, plan } from './plan.ts'
 import { parseSave, type Scope } from './save.ts'
-import { failure, holdsLegacyTables, lockWait, type Tools, toolsOf, type Variant } from './tools.ts'
+import { failure, legacyTables, lockWait, type Tools, toolsOf, type Variant } from './tools.ts'
 
 /** A restore of ten thousand Services takes seconds, never minutes; longer means that it hangs. */
 const restoreTimeoutMs = 120_000
@@ -97,8 +97,10 @@ export async function cleanup(
   const cleaned: Variant[] = []
   for (const variant of variants) {
     const tools = await toolsOf(exec, family, variant)
-    if (tools === undefined || (variant === 'legacy' && !(await holdsLegacyTables(exec, family)))) continue
-    const held = await read(exec, tools, scope, signal)
+    if (tools === undefined) continue
+    const there = variant === 'legacy' ? await legacyTables(exec, family) : undefined
+    const tables = scope.tables.filter(table => there?.includes(table) ?? true)
+    const held = await read(exec, tools, { ...scope, tables }, signal)
     if (held.size === 0) continue
     const removed = [...held].map(([key, value]) => ({ key, value }))
     await commit(exec, tools, plan({ added: [], changed: [], removed }, options(tools)), signal)

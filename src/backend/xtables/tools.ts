@@ -32,14 +32,16 @@ export async function toolsOf(exec: Exec, family: Family, variant: Variant): Pro
 }
 
 /**
- * False if the kernel holds no legacy table of this family in this network namespace. Asked before the legacy programs
- * are run, because their mere listing makes the tables, which then cost every packet a little and alarm operators.
+ * The legacy tables of this family that the kernel holds in this network namespace; undefined where that cannot be known.
+ * Asked before the legacy programs are run, because their mere listing makes a table, which then costs every packet a little
+ * and alarms operators.
  */
-export async function holdsLegacyTables(exec: Exec, family: Family): Promise<boolean> {
+export async function legacyTables(exec: Exec, family: Family): Promise<readonly string[] | undefined> {
   const names = family === 'IPv4' ? 'ip_tables_names' : 'ip6_tables_names'
   const result = await exec.run('cat', [`/proc/net/${names}`])
+  if (result.exitCode === 0) return result.stdout.split('\n').filter(name => name !== '')
   // Without the file the module is not loaded; without `cat` nothing is known.
-  return result.exitCode === 0 ? result.stdout.trim() !== '' : result.notFound || result.exitCode === -1
+  return result.notFound || result.exitCode === -1 ? undefined : []
 }
 
 /**
@@ -60,7 +62,7 @@ export async function detectTools(exec: Exec, family: Family): Promise<Tools> {
   const nftMangle = await exec.run(nft.save, ['-t', 'mangle'])
   const nftWorks = nftMangle.exitCode === 0
   if (nftWorks && hint.test(nftMangle.stdout)) return nft
-  if (nftWorks && !(await holdsLegacyTables(exec, family))) return nft
+  if (nftWorks && (await legacyTables(exec, family))?.length === 0) return nft
   const legacyMangle = await exec.run(legacy.save, ['-t', 'mangle'])
   // There are legacy tables and they cannot be read, for want of CAP_NET_RAW for instance: guessing could mix variants.
   if (legacyMangle.exitCode !== 0) throw failure(legacy.save, legacyMangle)

@@ -1,5 +1,5 @@
-// `fast` needs no root and no kernel; `kernel` runs in network namespaces that the tests make themselves; `vm` boots
-// virtual machines, takes minutes and is run by itself.
+// `fast` needs no root and no kernel; `kernel` runs in network namespaces that the tests make themselves; `vm` tries
+// out hack/vm, takes minutes and is run by itself; `vm-scenarios` boots one virtual machine for all its tests.
 import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
@@ -9,7 +9,7 @@ export default defineConfig({
         test: {
           name: 'fast',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/kernel/**', 'test/vm/tool.test.ts'],
+          exclude: ['test/kernel/**', 'test/vm/tool.test.ts', 'test/vm/scenarios.test.ts'],
           testTimeout: 30_000,
         },
       },
@@ -29,6 +29,15 @@ export default defineConfig({
           testTimeout: 300_000,
           hookTimeout: 300_000,
           fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: 'vm-scenarios',
+          include: ['test/vm/scenarios.test.ts'],
+          // The first test waits for the machine to boot; on a busy machine everything takes several times as long.
+          testTimeout: 1_800_000,
+          hookTimeout: 60_000,
         },
       },
     ],

@@ -70,7 +70,7 @@ ensure_npm_packages() {
 # The Debian packages whose programs are missing, as "program:package" pairs tell.
 missing_packages() {
   local pair missing=''
-  for pair in iptables:iptables nft:nftables ipset:ipset conntrack:conntrack ip:iproute2 sysctl:procps \
+  for pair in iptables:iptables nft:nftables ipset:ipset ipvsadm:ipvsadm conntrack:conntrack ip:iproute2 sysctl:procps \
     unshare:util-linux nsenter:util-linux mount:mount; do
     PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
   done

@@ -1,16 +1,19 @@
 // `fast` needs no root and no kernel; `kernel` runs in network namespaces that the tests make themselves; `vm` tries
 // out hack/vm, takes minutes and is run by itself; `vm-scenarios` boots one virtual machine for all its tests.
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
   test: {
+    // One more than vitest would take: much of the time is waiting for the kernel.
+    maxWorkers: availableParallelism(),
     projects: [
       {
         test: {
           name: 'fast',
           include: ['test/**/*.test.ts'],
           exclude: ['test/kernel/**', 'test/vm/tool.test.ts', 'test/vm/scenarios.test.ts'],
-          testTimeout: 30_000,
+          testTimeout: 60_000,
         },
       },
       {
@@ -19,7 +22,6 @@ export default defineConfig({
           include: ['test/kernel/**/*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
-          fileParallelism: false,
         },
       },
       {

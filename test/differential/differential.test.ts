@@ -79,4 +79,4 @@ test('a mistake in one backend is found, shown in a cluster of a few objects, an
   expect(text).toContain(`hack/differential --seed mistaken --clusters ${cluster} --packet ${only}`)
   // A Service and a slice of it.
   expect(text.match(/^kind: .*$/gm)?.sort()).toEqual(['kind: EndpointSlice', 'kind: Service'])
-}, 120_000)
+}, 300_000)

@@ -1,11 +1,13 @@
-// Every conformance scenario with real packets on Debian's kernel, in one virtual machine, on every kind of node. The machine
-// runs them all by itself; each test here waits for the line about its scenario.
+// Conformance scenarios with real packets on Debian's kernel, in one virtual machine, on every kind of node. The machine runs
+// them all by itself; each test here waits for the line about its scenario. With WHOLE_SCENARIOS=1 every scenario on every kind.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { loadScenarios } from '../conformance/scenario.ts'
+import { chosenFor } from './scenarios/choose.ts'
 import { kinds, missing } from './scenarios/kinds.ts'
 import type { Line, Report } from './scenarios/plan.ts'
 import { runScenarios } from './scenarios/start.ts'
 
+const whole = process.env.WHOLE_SCENARIOS === '1'
 const real = loadScenarios().filter(scenario => scenario.real)
 const present = kinds.filter(kind => missing(kind) === undefined)
 
@@ -43,7 +45,7 @@ let running: Promise<void> | undefined
 
 beforeAll(() => {
   // Not waited for: the tests do that, one by one, and show how far it is.
-  running = runScenarios({ signal: stop.signal }, hear)
+  running = runScenarios({ whole, signal: stop.signal }, hear)
     .then(({ status, stderr }) => new Error(`no line about this scenario; status ${status}, stderr:\n${stderr}`))
     .catch((error: unknown) => error)
     .then(reason => {
@@ -57,7 +59,8 @@ afterAll(async () => {
   console.info([...ends.values(), ...kinds.flatMap(kind => missing(kind) ?? [])].join('\n'))
 })
 
-describe.each(present)('$name', ({ name: kind }) => {
+describe.each(present)('$name', of => {
+  const { name: kind } = of
   let sent = 0
   const leftOut = new Map<string, number>()
 
@@ -66,7 +69,7 @@ describe.each(present)('$name', ({ name: kind }) => {
     console.info([`${kind}: ${sent} packets sent; not sent:`, ...reasons].join('\n  '))
   })
 
-  test.each(real.map(scenario => scenario.name))('%s', async name => {
+  test.each(chosenFor(of, real, whole).map(scenario => scenario.name))('%s', async name => {
     const report = await reportOf(kind, name).promise
     sent += report.sent
     for (const [why, count] of Object.entries(report.leftOut)) leftOut.set(why, (leftOut.get(why) ?? 0) + count)

@@ -8,6 +8,8 @@ export interface Kind {
   readonly mode: ProxyMode
   /** The iptables that others on the node use. */
   readonly variant: Variant
+  /** The machine that the other tests run on has no kernel for it. */
+  readonly onlyHere: boolean
   /** Kernel modules that must be there before the settings are. */
   readonly modules: readonly string[]
   /** Settings of node-a, by their path below /proc/sys. */
@@ -28,10 +30,10 @@ const ipvsSysctls = {
 }
 
 export const kinds: readonly Kind[] = [
-  { name: 'iptables-nft', mode: 'iptables', variant: 'nft', modules: [], sysctls: {} },
-  { name: 'iptables-legacy', mode: 'iptables', variant: 'legacy', modules: [], sysctls: {} },
-  { name: 'nftables', mode: 'nftables', variant: 'nft', modules: [], sysctls: {} },
-  { name: 'ipvs', mode: 'ipvs', variant: 'nft', modules: ['ip_vs'], sysctls: ipvsSysctls },
+  { name: 'iptables-nft', mode: 'iptables', variant: 'nft', onlyHere: false, modules: [], sysctls: {} },
+  { name: 'iptables-legacy', mode: 'iptables', variant: 'legacy', onlyHere: false, modules: [], sysctls: {} },
+  { name: 'nftables', mode: 'nftables', variant: 'nft', onlyHere: false, modules: [], sysctls: {} },
+  { name: 'ipvs', mode: 'ipvs', variant: 'nft', onlyHere: true, modules: ['ip_vs'], sysctls: ipvsSysctls },
 ]
 
 /** A sentence where this version of the program has no backend for the kind. */

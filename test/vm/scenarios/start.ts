@@ -1,5 +1,6 @@
 // Prepares the runner and starts it, in the virtual machine or on this one: for the test, and for a person who looks for a
-// failure: node test/vm/scenarios/start.ts [--here] [--parallel N] [--kind NAME]... [--only SCENARIO]...
+// failure: node test/vm/scenarios/start.ts [--here] [--whole] [--parallel N] [--kind NAME]... [--only
+// SCENARIO]...
 import { spawn } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
@@ -9,6 +10,7 @@ import { parseArgs } from 'node:util'
 import { build, type Plugin } from 'esbuild'
 import { asMeantBy } from '../../conformance/deviations.ts'
 import { loadScenarios } from '../../conformance/scenario.ts'
+import { chosenFor } from './choose.ts'
 import { kinds, missing } from './kinds.ts'
 import { type Line, type Plan, type PlannedKind, parseLine } from './plan.ts'
 
@@ -19,6 +21,8 @@ export interface Choice {
   readonly kinds?: readonly string[]
   /** Names of scenarios; all that can be sent for real where it is left out. */
   readonly only?: readonly string[]
+  /** Every scenario on every kind, not only those that `chosenFor` takes. */
+  readonly whole?: boolean
   readonly parallel?: number
   /** On this machine, not in the virtual one. */
   readonly here?: boolean
@@ -50,12 +54,14 @@ export async function runScenarios(choice: Choice, tell: (line: Line) => void): 
 }
 
 /** Writes the scenarios, as each kind means them, and the plan. Reading YAML takes seconds in there. */
-function prepare(directory: string, { only, kinds: names, parallel = kinds.length }: Choice): string {
-  const real = loadScenarios().filter(({ real, name }) => real && (only === undefined || only.includes(name)))
+function prepare(directory: string, { only, whole = false, kinds: names, parallel = kinds.length }: Choice): string {
+  const real = loadScenarios().filter(scenario => scenario.real)
   const chosen = kinds.filter(kind => names?.includes(kind.name) ?? missing(kind) === undefined)
   const planned: PlannedKind[] = chosen.map(kind => {
     mkdirSync(join(directory, kind.name))
-    const scenarios = real.map(scenario => {
+    const wanted =
+      only === undefined ? chosenFor(kind, real, whole) : real.filter(scenario => only.includes(scenario.name))
+    const scenarios = wanted.map(scenario => {
       const file = join(directory, kind.name, `${scenario.name}.json`)
       writeFileSync(file, JSON.stringify(asMeantBy(kind.mode, scenario)))
       return { name: scenario.name, file }
@@ -147,6 +153,7 @@ async function main(): Promise<void> {
     options: {
       here: { type: 'boolean', default: false },
       parallel: { type: 'string', default: String(kinds.length) },
+      whole: { type: 'boolean', default: false },
       kind: { type: 'string', multiple: true },
       only: { type: 'string', multiple: true },
       timeout: { type: 'string', default: '1800' },
@@ -159,6 +166,7 @@ async function main(): Promise<void> {
   const { status, stderr } = await runScenarios(
     {
       here: values.here,
+      whole: values.whole,
       parallel: Number(values.parallel),
       timeout: Number(values.timeout),
       ...(values.kind === undefined ? {} : { kinds: values.kind }),

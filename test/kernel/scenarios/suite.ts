@@ -1,41 +1,36 @@
-// Every conformance scenario with real packets, on both variants of iptables and on nftables: the program's own command
-// line in a node's namespace, then connections and datagrams from everywhere in the world.
+// Every conformance scenario with real packets on one kind of node: the program's own command line in a node's namespace,
+// then connections and datagrams from everywhere in the world.
 import { execFile } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { ProxyMode } from '../../src/config/types.ts'
-import { asMeantBy } from '../conformance/deviations.ts'
-import { loadScenarios } from '../conformance/scenario.ts'
-import { type Variant, World } from '../support/world/world.ts'
-import { runScenario } from './run-scenario.ts'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { ProxyMode } from '../../../src/config/types.ts'
+import { asMeantBy } from '../../conformance/deviations.ts'
+import { loadScenarios } from '../../conformance/scenario.ts'
+import { type Variant, World } from '../../support/world/world.ts'
+import { runScenario } from '../run-scenario.ts'
 
 const scenarios = loadScenarios()
 const real = scenarios.filter(scenario => scenario.real)
 
-interface Kind {
+export interface Kind {
   readonly name: string
   readonly mode: ProxyMode
   /** The iptables that others on the node use. */
   readonly variant: Variant
 }
 
-const kinds: readonly Kind[] = [
-  { name: 'iptables-nft', mode: 'iptables', variant: 'nft' },
-  { name: 'iptables-legacy', mode: 'iptables', variant: 'legacy' },
-  { name: 'nftables', mode: 'nftables', variant: 'nft' },
-]
-
-describe.each(kinds)('$name', ({ name: kind, mode, variant }) => {
+/** Declares the tests. One file a kind: most of their time is waiting, and files run side by side. */
+export function sendScenarios({ name: kind, mode, variant }: Kind): void {
   let world: World
   let directory: string
   let sent = 0
   const leftOut = new Map<string, number>()
 
   beforeAll(async () => {
-    await promisify(execFile)(process.execPath, [join(import.meta.dirname, '../../hack/build.mjs')])
+    await promisify(execFile)(process.execPath, [join(import.meta.dirname, '../../../hack/build.mjs')])
     directory = await mkdtemp(join(tmpdir(), 'penstock-kernel-'))
     world = await World.open(variant)
   })
@@ -54,4 +49,4 @@ describe.each(kinds)('$name', ({ name: kind, mode, variant }) => {
     expect(report.failures).toEqual([])
     expect(report.sent).toBeGreaterThan(0)
   })
-})
+}

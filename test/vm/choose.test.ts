@@ -1,11 +1,11 @@
 // What the virtual machine is given to do: nothing that has a scenario is left out on any kind.
 import { expect, test } from 'vitest'
-import { loadScenarios } from '../conformance/scenario.ts'
+import { loadScenarios, type Scenario } from '../conformance/scenario.ts'
 import { chosenFor } from './scenarios/choose.ts'
 import { kinds } from './scenarios/kinds.ts'
 
 const real = loadScenarios().filter(scenario => scenario.real)
-const behaviours = (scenarios: typeof real) => new Set(scenarios.flatMap(({ reference }) => reference))
+const behaviours = (scenarios: readonly Scenario[]) => new Set(scenarios.flatMap(({ reference }) => reference))
 
 test.each(kinds)('$name shows every behaviour', kind => {
   const chosen = chosenFor(kind, real, false)

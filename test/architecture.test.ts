@@ -79,7 +79,7 @@ function allowedFor(room: string): readonly string[] | undefined {
       return [...pureFoundations, contract]
     case 'health':
     case 'observe':
-      return ['model', 'version.ts']
+      return ['model', 'net', 'version.ts']
     case 'commands':
     case 'main.ts':
       return undefined

@@ -28,6 +28,21 @@ export interface TransportOptions {
   readonly handshakeTimeoutMs?: number
   /** Milliseconds for the whole of a `send`; 10 s. */
   readonly sendTimeoutMs?: number
+  /** Told of every request once its answer begins, or there is none; for metrics. Must not throw. */
+  readonly onRequest?: (facts: RequestFacts) => void
+}
+
+/** One request that was sent, as it is counted. */
+export interface RequestFacts {
+  readonly method: string
+  /** As in the server's URL: `10.96.0.1:443`. */
+  readonly host: string
+  /** HTTP status; 0 when there was no answer. */
+  readonly status: number
+  /** From asking for a socket to the head of the answer. */
+  readonly durationMs: number
+  /** The same request was sent before, and got this status; absent for the first attempt. */
+  readonly retryOf?: number
 }
 
 export interface RequestOptions {
@@ -128,18 +143,20 @@ class HttpConnection implements Connection {
   /** One request, and one more when fresh credentials, or a fresh socket, may turn a failure into an answer. */
   async #exchange(call: Call): Promise<Response> {
     const generation = this.#generation
+    let retryOf = 0
     try {
       const response = await this.#once(call)
       if (response.status !== 401) return response
+      retryOf = response.status
       response.body.destroy()
     } catch (error) {
       call.signal.throwIfAborted()
-      if (error instanceof StaleSocketError) return this.#once(call)
+      if (error instanceof StaleSocketError) return this.#once(call, retryOf)
       if (!isTLSCode(codeOf(error))) throw error
     }
     await this.#refresh(generation)
     call.signal.throwIfAborted()
-    return this.#once(call)
+    return this.#once(call, retryOf)
   }
 
   /** Reads kubeconfig, token, certificates anew. What cannot be read leaves the old in force. */
@@ -157,7 +174,7 @@ class HttpConnection implements Connection {
     return this.#refreshing
   }
 
-  async #once(call: Call): Promise<Response> {
+  async #once(call: Call, retryOf?: number): Promise<Response> {
     const credentials = this.#credentials
     const auth = await untilAborted(credentials.resolve(), call.signal)
     call.signal.throwIfAborted()
@@ -173,7 +190,26 @@ class HttpConnection implements Connection {
       headers['content-length'] = String(Buffer.byteLength(call.body))
     }
     const agent = auth.agent ?? this.#agentFor(url.protocol, auth.tls)
-    return this.#dispatch(call, url, { method: call.method, headers, agent })
+    return this.#counted(call, retryOf, this.#dispatch(call, url, { method: call.method, headers, agent }))
+  }
+
+  async #counted(call: Call, retryOf: number | undefined, answer: Promise<Response>): Promise<Response> {
+    const start = performance.now()
+    let status = 0
+    try {
+      const response = await answer
+      status = response.status
+      return response
+    } finally {
+      this.#options.onRequest?.({
+        method: call.method,
+        // Not the URL's: that leaves out the port where it is the scheme's own.
+        host: this.server.replace(/^[a-z]+:\/\//, '').replace(/\/.*$/, ''),
+        status,
+        durationMs: performance.now() - start,
+        ...(retryOf === undefined ? {} : { retryOf }),
+      })
+    }
   }
 
   #dispatch(call: Call, url: URL, options: https.RequestOptions): Promise<Response> {

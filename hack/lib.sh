@@ -106,3 +106,34 @@ ensure_built() {
   fi
   "$node" "$root/hack/build.mjs" >&2 || die "the program could not be built; what is wrong with it is above."
 }
+
+# Sets $prometheus to the folder with the programs prometheus and promtool. Debian's package is unpacked, not installed:
+# installed, it starts a server. Status 1, and one sentence, where it cannot be had.
+ensure_prometheus() {
+  local cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/kube-penstock fresh
+  if command -v prometheus >/dev/null && command -v promtool >/dev/null; then
+    prometheus=$(dirname "$(command -v prometheus)")
+    return 0
+  fi
+  prometheus=$cache/prometheus/usr/bin
+  if [ -x "$prometheus/prometheus" ] && [ -x "$prometheus/promtool" ]; then return 0; fi
+  if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+    say 'The programs prometheus and promtool are missing; install them, so that they are on the search path.'
+    return 1
+  fi
+  mkdir -p "$cache" && fresh=$(mktemp -d "$cache/.prometheus.XXXXXX") || return 1
+  if patiently "downloading and unpacking Debian's prometheus (20 MB)" unpack_prometheus "$fresh"; then
+    # Another run may have been faster.
+    mv -T "$fresh/unpacked" "$cache/prometheus" 2>/dev/null || true
+  fi
+  rm -rf "$fresh"
+  [ -x "$prometheus/prometheus" ] && [ -x "$prometheus/promtool" ]
+}
+
+# Usage: unpack_prometheus DIRECTORY, an empty one; leaves the package's files in DIRECTORY/unpacked.
+unpack_prometheus() {
+  cd "$1" || return 1
+  # Package lists of a fresh image are often absent or old.
+  apt-get download -q prometheus || { [ "$(id -u)" -eq 0 ] && apt-get update -q && apt-get download -q prometheus; } || return 1
+  dpkg-deb -x prometheus_*.deb unpacked
+}

@@ -3,8 +3,10 @@ import { readFileSync, writeFileSync, writeSync } from 'node:fs'
 import { cleanup } from './commands/cleanup.ts'
 import { compile } from './commands/compile.ts'
 import type { CommandContext } from './commands/context.ts'
+import { doctor } from './commands/doctor.ts'
 import { plan } from './commands/plan.ts'
 import { run } from './commands/run.ts'
+import { status } from './commands/status.ts'
 import { trace } from './commands/trace.ts'
 import { type CommandLine, parseCommandLine } from './config/flags.ts'
 import { helpText } from './config/help.ts'
@@ -42,6 +44,10 @@ function subcommand({ command }: CommandLine, context: CommandContext): Promise<
       return plan(context)
     case 'trace':
       return trace(context)
+    case 'status':
+      return status(context)
+    case 'doctor':
+      return doctor(context)
     case 'cleanup':
       return cleanup(context)
     case 'help':

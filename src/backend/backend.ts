@@ -1,4 +1,5 @@
 // The contract between the syncer and a backend. A backend turns Service ports into kernel objects and writes differences.
+import type { Family } from '../net/ip.ts'
 import type { Packet } from '../net/packet.ts'
 import type { Network } from '../policy/network.ts'
 import type { ServicePort, ServicePortName } from '../policy/service-port.ts'
@@ -97,6 +98,26 @@ export interface Machine {
   set(name: string, value: string): Promise<void>
 }
 
+/** Where netfilter holds what is ours, so that what others write beside it can be told apart. */
+export interface WatchedTable {
+  /** nf_tables tells of each change; of the legacy tables the kernel tells the size when asked. */
+  readonly kind: 'nf_tables' | 'legacy'
+  readonly family: Family
+  readonly table: string
+  /** Chains, sets and maps whose names begin so are ours; empty: the whole table is. */
+  readonly prefix: string
+  /** Chains of others that hold our jumps. */
+  readonly hooks: readonly string[]
+}
+
+/** What a cheap look at the kernel gave. */
+export interface Look {
+  /** The same as long as the kernel holds the same of ours. */
+  readonly digest: string
+  /** About how much processor time one took, beyond starting programs; milliseconds. */
+  readonly costMs: number
+}
+
 export interface Backend {
   readonly mode: 'iptables' | 'nftables' | 'ipvs'
   /**
@@ -115,10 +136,17 @@ export interface Backend {
   /** What we own in the kernel now. Throws CommitError when the kernel cannot be asked. */
   read(signal: AbortSignal): Promise<Program>
   /**
-   * A cheap look at what all rules hang on; false if somebody took it away, as a flush does. Left out: only a full
-   * comparison tells. Throws CommitError.
+   * A cheap look at what all rules hang on; false if somebody took it away, as a flush does. With the skeleton, every jump
+   * in it is looked for. Left out: only a full comparison tells. Throws CommitError.
    */
-  isIntact?(signal: AbortSignal): Promise<boolean>
+  isIntact?(signal: AbortSignal, skeleton?: readonly KernelObject[]): Promise<boolean>
+  /** What the kernel can tell changes of; more may come once the tools have been found. */
+  watched?(): readonly WatchedTable[]
+  /**
+   * A digest of all that is ours in the kernel, without making sense of it; `watched` leaves out what `watched()` names in
+   * nf_tables. Undefined when nothing is left then. Two that are equal mean that nobody wrote in between. Throws CommitError.
+   */
+  fingerprint?(signal: AbortSignal, watched: boolean): Promise<Look | undefined>
   /** Writes a transaction. Throws CommitError; what it wrote by then is unknown unless the kind is `refused`. */
   commit(transaction: Transaction, signal: AbortSignal): Promise<void>
   /** Walks the rules of a program, not the model. Pure. */

@@ -9,6 +9,7 @@ import { Store } from '../model/store.ts'
 import type { Family, IP } from '../net/ip.ts'
 import { Claims } from '../policy/claims.ts'
 import type { Network } from '../policy/network.ts'
+import { isLinkLocal } from '../policy/node-ports.ts'
 import type { NodeView } from '../policy/node-view.ts'
 import type { SyncObserver } from '../sync/contract.ts'
 import { Syncer } from '../sync/syncer.ts'
@@ -116,14 +117,19 @@ export function assemble(options: AssemblyOptions): Assembly {
         revision = store.networkRevision
         refresh()
       }
-      // Nothing observes them yet; left alone they would pile up.
-      for (const { family } of families) store.takeTriggerTimes(family)
+      const triggered = new Map(families.map(({ family }) => [family, store.takeTriggerTimes(family)]))
       const dirty = store.takeDirty()
       if (dirty.size === 0) return
-      for (const { syncer } of families) syncer.markDirty(dirty)
+      for (const { family, syncer } of families) syncer.markDirty(dirty, triggered.get(family)?.values())
     },
     readdress(addresses) {
-      if (addresses.join() === hostAddresses.join()) return
+      // Every pod that comes or goes brings a device with such an address.
+      const lasting = (all: readonly IP[]): string =>
+        all
+          .filter(ip => !isLinkLocal(ip))
+          .sort()
+          .join()
+      if (lasting(addresses) === lasting(hostAddresses)) return
       hostAddresses = addresses
       refresh()
     },

@@ -1,8 +1,10 @@
 // Where a subcommand gets the objects from: the API, or files.
 import { openConnection } from '../api/connection.ts'
+import { createEventWriter, type Writer } from '../api/event-writer.ts'
 import type { Problem } from '../api/fields.ts'
 import { createManifestSource } from '../api/manifests.ts'
 import { createApiSource, type Source } from '../api/source.ts'
+import type { RequestFacts } from '../api/transport.ts'
 import { hostName } from '../kernel/host.ts'
 import type { ModelEvent, ModelKind } from '../model/records.ts'
 import type { Store } from '../model/store.ts'
@@ -11,20 +13,36 @@ import type { CommandContext } from './context.ts'
 /** This node's name: --hostname-override, else the host's. */
 export const nodeNameOf = ({ configuration }: CommandContext): string => configuration.hostnameOverride || hostName()
 
-/** The source that the command line asks for. Throws an Error of one sentence when it cannot be used. */
-export function openSource(context: CommandContext): { source: Source; close: () => void } {
+/** Where objects come from. */
+export interface Opened {
+  readonly source: Source
+  /** Writes events to the API; left out where there is none. */
+  readonly write?: Writer
+  /** False where nobody tells of Nodes: then that there is none means nothing. */
+  readonly hasNodes: boolean
+  close(): void
+}
+
+/**
+ * The source that the command line asks for. Throws an Error of one sentence when it cannot be used.
+ * @param onRequest told of every request to the API server, once it is answered.
+ */
+export function openSource(context: CommandContext, onRequest?: (facts: RequestFacts) => void): Opened {
   const { commandLine, configuration, log } = context
   const nodeName = nodeNameOf(context)
   const report = ({ object, field, message }: Problem): void => {
     log.warn({ object, field, problem: message }, 'problem in an object')
   }
   const paths = commandLine.options.manifests ?? []
-  if (paths.length > 0) return { source: createManifestSource({ paths, nodeName, report }), close: () => undefined }
+  if (paths.length > 0) {
+    return { source: createManifestSource({ paths, nodeName, report }), hasNodes: false, close: () => undefined }
+  }
 
   const { master } = commandLine.options
   const connection = openConnection({
     kubeconfig: configuration.clientConnection.kubeconfig,
     ...(master === undefined ? {} : { master }),
+    ...(onRequest === undefined ? {} : { onRequest }),
   })
   const source = createApiSource(connection, {
     nodeName,
@@ -34,7 +52,7 @@ export function openSource(context: CommandContext): { source: Source; close: ()
       else log.debug({ kind, state, why }, 'watch')
     },
   })
-  return { source, close: () => connection.close() }
+  return { source, write: createEventWriter(connection), hasNodes: true, close: () => connection.close() }
 }
 
 const awaited: readonly ModelKind[] = ['Service', 'EndpointSlice']

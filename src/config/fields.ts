@@ -82,9 +82,6 @@ export const defaultListen: Readonly<Record<'IPv4' | 'IPv6', { healthz: ListenAd
   },
 }
 
-const noHealth = 'this version does not serve health checks'
-const noMetrics = 'this version does not serve metrics'
-const noConntrack = 'this version does not change conntrack settings'
 const windows = 'it is for Windows nodes only'
 const noClientTuning = 'requests are few and always JSON'
 const noLogTuning = 'log lines are written at once, to one stream'
@@ -113,10 +110,10 @@ const table = {
   'logging.options.json.infoBufferSize': exact(bytes, 0, { withoutEffect: noLogTuning }),
   hostnameOverride: exact(text('NAME'), ''),
   bindAddress: zeroable(ip, unspecified.IPv4),
-  healthzBindAddress: zeroable(listenAddress(ports.healthz), defaultListen.IPv4.healthz, { withoutEffect: noHealth }),
-  metricsBindAddress: zeroable(listenAddress(ports.metrics), defaultListen.IPv4.metrics, { withoutEffect: noMetrics }),
-  bindAddressHardFail: exact(bool, false, { withoutEffect: 'this version serves neither health checks nor metrics' }),
-  enableProfiling: exact(bool, false, { withoutEffect: noMetrics }),
+  healthzBindAddress: zeroable(listenAddress(ports.healthz), defaultListen.IPv4.healthz),
+  metricsBindAddress: zeroable(listenAddress(ports.metrics), defaultListen.IPv4.metrics),
+  bindAddressHardFail: exact(bool, false),
+  enableProfiling: exact(bool, false, { withoutEffect: 'profiles are not served' }),
   showHiddenMetricsForVersion: exact(text('X.Y'), '', { withoutEffect: 'there are no hidden metrics' }),
   mode: zeroable(oneOf(proxyModes), 'iptables'),
   'iptables.masqueradeBit': exact(integer(0, 31), 14, { modes: iptablesAndIPVS }),
@@ -146,15 +143,14 @@ const table = {
   'detectLocal.interfaceNamePrefix': exact(text('PREFIX'), ''),
   clusterCIDR: zeroable(cidrText, []),
   nodePortAddresses: zeroable(nodePortAddresses, []),
-  oomScoreAdj: exact(integer(-1000, 1000), -999, { withoutEffect: 'this version leaves its OOM score as it is' }),
-  'conntrack.maxPerCore': exact(integer(0, int32.to), 32768, { withoutEffect: noConntrack }),
-  'conntrack.min': exact(integer(0, int32.to), 131072, { withoutEffect: noConntrack }),
-  'conntrack.tcpEstablishedTimeout': exact(duration('zero'), hours(24), { withoutEffect: noConntrack }),
-  'conntrack.tcpCloseWaitTimeout': exact(duration('zero'), hours(1), { withoutEffect: noConntrack }),
-  // Packets that conntrack calls INVALID are let through; only the sysctl is not written.
+  oomScoreAdj: exact(integer(-1000, 1000), -999),
+  'conntrack.maxPerCore': exact(integer(0, int32.to), 32768),
+  'conntrack.min': exact(integer(0, int32.to), 131072),
+  'conntrack.tcpEstablishedTimeout': exact(duration('zero'), hours(24)),
+  'conntrack.tcpCloseWaitTimeout': exact(duration('zero'), hours(1)),
   'conntrack.tcpBeLiberal': exact(bool, false),
-  'conntrack.udpTimeout': exact(duration('zero'), 0, { withoutEffect: noConntrack }),
-  'conntrack.udpStreamTimeout': exact(duration('zero'), 0, { withoutEffect: noConntrack }),
+  'conntrack.udpTimeout': exact(duration('zero'), 0),
+  'conntrack.udpStreamTimeout': exact(duration('zero'), 0),
   configSyncPeriod: zeroable(duration('above zero'), seconds(900), {
     withoutEffect: 'watches are checked by other means than a periodic refresh',
   }),

@@ -9,6 +9,8 @@ export const commands = {
   compile: 'print the whole compiled rule program; touches no kernel',
   plan: 'print what would change in the kernel; exit status 0 nothing, 2 changes, 1 error',
   trace: 'say where packets would go by the compiled rules',
+  status: 'say what the running daemon knows of its work',
+  doctor: 'say whether this node is fit, and what is wrong; exit status 1 if something is',
   cleanup: 'remove everything of ours from the kernel',
   help: 'explain a subcommand',
   version: 'print the version',
@@ -118,7 +120,7 @@ export interface OptionFlag extends Common {
 export type Flag = FieldFlag | OptionFlag
 
 const withObjects: readonly Command[] = ['run', 'compile', 'plan', 'trace']
-const reports: readonly Command[] = ['compile', 'plan', 'trace']
+const reports: readonly Command[] = ['compile', 'plan', 'trace', 'status', 'doctor']
 
 type Extra = Pick<Common, 'short' | 'commands'>
 

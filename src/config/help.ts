@@ -43,6 +43,8 @@ function usage(topic: Command): string {
       return 'penstock [run] [--once] [FLAGS]'
     case 'compile':
     case 'plan':
+    case 'status':
+    case 'doctor':
       return `penstock ${topic} [-o text|json] [FLAGS]`
     case 'trace':
       return 'penstock trace (--src IP --dst IP --port N [--protocol tcp] | --packets FILE|-) [-o text|json] [FLAGS]'

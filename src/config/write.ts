@@ -7,14 +7,18 @@ import type { Configuration } from './types.ts'
  * The configuration as a KubeProxyConfiguration in YAML. Loading it gives the same configuration. Of the modes only the
  * active one's section is filled, as kube-proxy does; a minSyncPeriod that is not set stays out.
  */
-export function writeConfiguration(configuration: Configuration): string {
+export const writeConfiguration = (configuration: Configuration): string =>
+  dump(configurationDocument(configuration), { sortKeys: true, lineWidth: -1 })
+
+/** The same as a value: what `/configz` shows. */
+export function configurationDocument(configuration: Configuration): Record<string, unknown> {
   const settings = settingsOf(configuration)
   const document: Tree = new Map<string, unknown>([
     ['apiVersion', 'kubeproxy.config.k8s.io/v1alpha1'],
     ['kind', 'KubeProxyConfiguration'],
   ])
   for (const path of fieldPaths) writeField(path, settings, document)
-  return dump(plain(document), { sortKeys: true, lineWidth: -1 })
+  return plain(document)
 }
 
 type Tree = Map<string, unknown>

@@ -1,5 +1,5 @@
 // What the kernel's connection tracking is set to.
-import { ensureSysctl, readSysctl } from './sysctl.ts'
+import { readSysctl } from './sysctl.ts'
 
 const liberal = 'net.netfilter.nf_conntrack_tcp_be_liberal'
 
@@ -9,5 +9,10 @@ export async function isLiberal(): Promise<boolean> {
   return value !== undefined && value !== '0'
 }
 
-/** Makes it so. Throws an Error that names the setting when it cannot be written. */
-export const beLiberal = (): Promise<void> => ensureSysctl(liberal, '1')
+/** How full the table of connections is; undefined where the kernel does not say. */
+export async function conntrackFill(): Promise<{ readonly entries: number; readonly limit: number } | undefined> {
+  const [entries, limit] = await Promise.all(
+    ['nf_conntrack_count', 'nf_conntrack_max'].map(name => readSysctl(`net.netfilter.${name}`)),
+  )
+  return entries === undefined || limit === undefined ? undefined : { entries: Number(entries), limit: Number(limit) }
+}

@@ -7,6 +7,8 @@ export interface ExecOptions {
   readonly signal?: AbortSignal
   /** After this long the program is ended; milliseconds. */
   readonly timeoutMs?: number
+  /** Told the process id as soon as the program runs. */
+  readonly onStart?: (pid: number) => void
 }
 
 export interface ExecResult {
@@ -26,7 +28,7 @@ export interface Exec {
 /** The machine's own programs. The environment is reduced to a search path, so that nothing outside steers the tools. */
 export const machineExec: Exec = {
   async run(command, args, options = {}) {
-    const result = await execa(command, [...args], {
+    const running = execa(command, [...args], {
       reject: false,
       extendEnv: false,
       env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
@@ -36,6 +38,8 @@ export const machineExec: Exec = {
       ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
       ...(options.timeoutMs === undefined ? {} : { timeout: options.timeoutMs }),
     })
+    if (running.pid !== undefined) options.onStart?.(running.pid)
+    const result = await running
     const notFound = result.code === 'ENOENT'
     return {
       exitCode: result.exitCode ?? -1,

@@ -59,14 +59,18 @@ export const admitsLoopback = (addresses: NodePortAddresses, family: Family): bo
     loopback[family].some(own => cidrContains(own, cidr.address) || cidrContains(cidr, own.address)),
   )
 
+const linkLocal = constant('fe80::/10')
+
+/** True for IPv6 addresses of a link alone (RFC 4291): every device has one, those of pods too. */
+export const isLinkLocal = (ip: IP): boolean => linkLocal.some(cidr => cidrContains(cidr, ip))
+
 /**
  * The node's addresses that take NodePorts, for a mode that must name them one by one. Loopback and IPv6 link-local
  * addresses do not: nobody else can answer there. Sorted.
  */
 export function nodePortIPs({ family, nodePortAddresses: admitted, nodeAddresses }: Network): readonly IP[] {
-  const linkLocal = constant('fe80::/10')
   return nodeAddresses
-    .filter(ip => familyOf(ip) === family && !isLoopback(ip) && !linkLocal.some(cidr => cidrContains(cidr, ip)))
+    .filter(ip => familyOf(ip) === family && !isLoopback(ip) && !isLinkLocal(ip))
     .filter(ip => admitted.kind === 'all' || admitted.cidrs.some(cidr => cidrContains(cidr, ip)))
     .sort()
 }

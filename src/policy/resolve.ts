@@ -2,7 +2,7 @@
 import type { EndpointSliceRecord, ServicePortRecord, ServiceRecord } from '../model/records.ts'
 import { keyOf } from '../model/records.ts'
 import type { Family } from '../net/ip.ts'
-import { mergeEndpoints, type Selection, selectEndpoints } from './endpoints.ts'
+import { type Candidate, countLocalReady, mergeEndpoints, type Selection, selectEndpoints } from './endpoints.ts'
 import { addressesOf, frontendsOf } from './frontends.ts'
 import type { NodeView } from './node-view.ts'
 import type { Endpoint, EndpointChoice, Frontend, ServicePort, ServicePortName } from './service-port.ts'
@@ -36,7 +36,8 @@ export function resolve(
   const externalLocal = isExternalLocal(service)
   const checkPort = service.type === 'LoadBalancer' && externalLocal ? service.healthCheckNodePort : 0
   return service.ports.map((port, index) => {
-    const selection = selectEndpoints(mergeEndpoints(ofFamily, port.name, port.protocol, family), node)
+    const candidates = mergeEndpoints(ofFamily, port.name, port.protocol, family)
+    const selection = selectEndpoints(candidates, node)
     const frontends = frontendsOf(addresses, port)
     return {
       service: key,
@@ -48,10 +49,19 @@ export function resolve(
       externalMasquerade: !externalLocal,
       ...(service.affinitySeconds === undefined ? {} : { affinitySeconds: service.affinitySeconds }),
       ...(service.scheduler === undefined ? {} : { scheduler: service.scheduler }),
+      ...(port.protocol === 'UDP' ? { serving: servingOf(candidates) } : {}),
       healthCheckNodePort: index === 0 ? checkPort : 0,
+      ...(index === 0 && checkPort !== 0
+        ? { localReadyEndpoints: countLocalReady(service, ofFamily, node, family) }
+        : {}),
     }
   })
 }
+
+const servingOf = (candidates: readonly Candidate[]): NonNullable<ServicePort['serving']> =>
+  candidates
+    .filter(({ record }) => record.ready || record.serving)
+    .map(({ record, port }) => ({ address: record.address, port }))
 
 /** externalTrafficPolicy Local counts only for a Service that asks to be reached from outside (§1.2). */
 const isExternalLocal = ({ externalTrafficPolicy, type, externalIPs }: ServiceRecord): boolean =>

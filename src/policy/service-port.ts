@@ -52,4 +52,11 @@ export interface ServicePort {
   readonly scheduler?: string
   /** Port of the per-Service health check, on the first Service port that carries it; 0 when there is none. */
   readonly healthCheckNodePort: number
+  /**
+   * UDP only: every endpoint that serves, chosen here or not, draining ones too. A flow to one of these is not stale, whatever
+   * policy and topology choose for new ones (`kube-proxy.md` §7).
+   */
+  readonly serving?: readonly { readonly address: IP; readonly port: number }[]
+  /** Ready endpoints on this node, over all ports of the Service: what that health check tells. Only where there is one. */
+  readonly localReadyEndpoints?: number
 }

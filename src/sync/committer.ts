@@ -1,6 +1,6 @@
 // From the desired program to the kernel: commits what differs, and finds the owner at fault when the kernel refuses it.
-import { type Backend, CommitError, type KernelObject, type Program } from '../backend/backend.ts'
-import { DesiredProgram } from './program.ts'
+import { type Backend, CommitError, type KernelObject } from '../backend/backend.ts'
+import { DesiredProgram, type Deviation } from './program.ts'
 
 /** Objects that a commit wrote. */
 export interface Counts {
@@ -53,11 +53,14 @@ export class Committer {
     this.replace(skeletonOwner, objects)
   }
 
-  /** Takes note of what the kernel really holds. Throws CommitError. */
-  async compare(signal: AbortSignal): Promise<Program> {
-    const actual = await this.#backend.read(signal)
-    this.program.rebase(actual)
-    return actual
+  /** What no Service port owns. */
+  get skeleton(): readonly KernelObject[] {
+    return this.program.objectsOf(skeletonOwner)
+  }
+
+  /** Takes note of what the kernel really holds. Returns how that differs from what was believed. Throws CommitError. */
+  async compare(signal: AbortSignal, mostExamples = 0): Promise<Deviation> {
+    return this.program.rebase(await this.#backend.read(signal), mostExamples)
   }
 
   /**

@@ -2,6 +2,23 @@
 // hold. State without I/O. A change costs what its owner's objects cost.
 import type { Delta, KernelObject, Layout, Program } from '../backend/backend.ts'
 
+/** An object that the kernel holds otherwise than believed. */
+export interface Deviant {
+  readonly key: string
+  /** undefined: it should not be there. */
+  readonly wanted: string | undefined
+  /** undefined: it is not there. */
+  readonly held: string | undefined
+}
+
+/** How many objects the kernel holds otherwise than believed, and the first few. */
+export interface Deviation {
+  readonly missing: number
+  readonly foreign: number
+  readonly changed: number
+  readonly examples: readonly Deviant[]
+}
+
 /** Objects by owner, and the difference to the kernel. */
 export class DesiredProgram {
   readonly #layout: Layout | undefined
@@ -68,15 +85,29 @@ export class DesiredProgram {
     this.#kernel.clear()
   }
 
-  /** Takes note of what the kernel really holds. Walks everything: for start-up, doubtful commits and resyncs. */
-  rebase(actual: Program): void {
+  /**
+   * Takes note of what the kernel really holds. Returns what is neither as it was believed to be nor as it is wanted; that
+   * it is as wanted may come of a commit of ours that failed halfway. Walks everything: for start-up, doubtful commits and
+   * resyncs.
+   */
+  rebase(actual: Program, mostExamples = 0): Deviation {
     this.#settleLayout()
+    const believed = new Map(this.#kernel)
     this.#kernel.clear()
+    const found = { missing: 0, foreign: 0, changed: 0 }
+    const examples: Deviant[] = []
+    const note = (key: string, wanted: string | undefined, held: string | undefined): void => {
+      this.#kernel.set(key, held)
+      if (believed.has(key) && believed.get(key) === held) return
+      found[wanted === undefined ? 'foreign' : held === undefined ? 'missing' : 'changed']++
+      if (examples.length < mostExamples) examples.push({ key, wanted, held })
+    }
     for (const [key, value] of this.#objects) {
       const held = actual.get(key)
-      if (held !== value) this.#kernel.set(key, held)
+      if (held !== value) note(key, value, held)
     }
-    for (const [key, held] of actual) if (!this.#objects.has(key)) this.#kernel.set(key, held)
+    for (const [key, held] of actual) if (!this.#objects.has(key)) note(key, undefined, held)
+    return { ...found, examples }
   }
 
   /**

@@ -8,12 +8,15 @@ import type { Claims } from '../policy/claims.ts'
 import { resolve } from '../policy/resolve.ts'
 import type { ServicePort } from '../policy/service-port.ts'
 import { Committer } from './committer.ts'
-import type { SetAside, SyncerOptions } from './contract.ts'
+import type { SetAside, Suspicion, SyncerOptions } from './contract.ts'
+import { DriftGuard, mostExamples } from './drift.ts'
 import { waitBeforeSync } from './pace.ts'
 import type { DesiredProgram } from './program.ts'
 
 /** A full pass gives the event loop a turn at least this often. */
 const sliceMs = 10
+/** Times of changes that wait for a sync which succeeds; of a longer outage the rest says nothing new. */
+const mostTriggers = 10_000
 /** What passes by itself passes soon; a change must not wait half a minute for it. */
 const longestTransientBackoffMs = 5_000
 
@@ -28,10 +31,18 @@ export class Syncer {
   /** One writer at a time. */
   readonly #queue = new PQueue({ concurrency: 1 })
   readonly #stop = new AbortController()
+  /** When the changes happened that are not in the kernel yet. */
+  #triggeredAt: number[] = []
   #all = true
   #compare = true
   #lastCompare = 0
-  #lastCheck = 0
+  readonly #guard: DriftGuard
+  /** The kernel tells of changes. */
+  #isWatched = false
+  /** The kernel held everything once; what it lacks since then was taken away. */
+  #isTrusted = false
+  /** When work began that a suspicion led to. */
+  #suspectedAt: number | undefined
   #firstChange: number
   #lastEnd: number
   #lastDuration = 0
@@ -49,6 +60,7 @@ export class Syncer {
       },
       giveUp: () => this.#giveUp(),
     })
+    this.#guard = new DriftGuard(options.now, options.checkMs)
     this.#firstChange = options.now()
     this.#lastEnd = Number.NEGATIVE_INFINITY
   }
@@ -66,14 +78,31 @@ export class Syncer {
     return this.#ports.size
   }
 
+  /** Services that wait to be looked at. */
+  get pending(): number {
+    return this.#dirty.size
+  }
+
+  /** Syncs that failed one after another. */
+  get failures(): number {
+    return this.#failures
+  }
+
   /** The last failure, until a sync succeeds. */
   get lastError(): CommitError | undefined {
     return this.#lastError
   }
 
-  /** Services that changed. Cheap: only noted here. */
-  markDirty(keys: Iterable<ServiceKey>): void {
+  /** Owners of objects that a Service has in the program: its ports. */
+  ownersOf(service: ServiceKey): readonly string[] {
+    return this.#ports.get(service) ?? []
+  }
+
+  /** Services that changed, and when, where that is known (milliseconds since the epoch). Cheap: only noted here. */
+  markDirty(keys: Iterable<ServiceKey>, triggeredAt: Iterable<readonly number[]> = []): void {
     for (const key of keys) this.#dirty.add(key)
+    for (const times of triggeredAt) this.#triggeredAt.push(...times)
+    if (this.#triggeredAt.length > mostTriggers) this.#triggeredAt.splice(mostTriggers)
     if (this.#dirty.size > 0) this.#changed()
   }
 
@@ -89,17 +118,25 @@ export class Syncer {
     this.#changed()
   }
 
+  /** Somebody may have written to what is ours. Cheap: only noted here. */
+  suspect(suspicion: Suspicion): void {
+    if (this.#guard.suspect(suspicion)) this.#rouse()
+  }
+
+  /** Whether `suspect` is called for each change of what the backend's `watched` names. */
+  set isWatched(value: boolean) {
+    this.#isWatched = value
+  }
+
   /** Syncs whenever there is something to sync, until the signal or `stop`. Call when the model is complete. */
   async run(signal: AbortSignal): Promise<void> {
     const ended = AbortSignal.any([signal, this.#stop.signal])
     while (!ended.aborted) {
       await this.#sleep(this.#wait(), ended)
       if (ended.aborted) break
-      if (this.#wait() > 0) continue
-      if (!this.#isPending() && !this.#isResyncDue()) {
-        await this.#queue.add(() => this.#check(ended))
-        continue
-      }
+      if (this.#guard.dueAt <= this.#options.now()) await this.#queue.add(() => this.#check(ended))
+      if (this.#wait() > 0 || ended.aborted) continue
+      if (!this.#isPending() && !this.#isResyncDue()) continue
       await this.sync(ended).catch((error: unknown) => {
         if (!(error instanceof CommitError)) throw error
       })
@@ -143,21 +180,28 @@ export class Syncer {
     const start = now()
     const resync = this.#isResyncDue()
     const compared = this.#compare || resync
+    const triggeredAt = this.#triggeredAt
+    this.#triggeredAt = []
     // What the kernel refused then it may take now: a module may have been loaded.
     if (resync) for (const { service } of this.#setAside.values()) this.#dirty.add(service)
     try {
       const services = await this.#compilePending()
       if (compared) {
-        await this.#committer.compare(signal)
+        await this.#compareWithKernel(signal)
         this.#compare = false
         this.#lastCompare = now()
       }
       const { added, changed, removed } = await this.#committer.commit(compared, signal)
+      this.#guard.synced({ compared, wrote: added + changed + removed > 0 })
+      this.#isTrusted = true
       this.#failures = 0
       this.#lastError = undefined
       this.#finish(start)
       this.#firstSync.resolve()
-      observer.synced({ family, durationMs: now() - start, services, added, changed, removed, compared })
+      const durationMs = now() - start
+      const morePending = this.#isPending()
+      const counts = { services, added, changed, removed }
+      observer.synced({ family, durationMs, ...counts, compared, triggeredAt, morePending })
     } catch (error) {
       const failure =
         error instanceof CommitError
@@ -165,6 +209,9 @@ export class Syncer {
           : new CommitError('transient', `sync failed: ${String(error)}`, { cause: error })
       // What was written is unknown: the next sync asks the kernel.
       this.#compare = true
+      this.#isTrusted &&= failure.kind === 'stale'
+      this.#guard.synced({ compared: false, wrote: true })
+      this.#triggeredAt.unshift(...triggeredAt)
       this.#failures += failure.kind === 'stale' && this.#failures === 0 ? 0 : 1
       this.#lastError = failure
       this.#finish(start)
@@ -181,25 +228,45 @@ export class Syncer {
     return this.#options.now() - this.#lastCompare >= this.#options.resyncMs
   }
 
-  /** Looks whether somebody took our rules away; if so, everything is compared and put back. */
+  /** Takes note of what the kernel holds; what others did to it is told. */
+  async #compareWithKernel(signal: AbortSignal): Promise<void> {
+    const { observer, family } = this.#options
+    const found = await this.#committer.compare(signal, mostExamples)
+    if (!this.#isTrusted || found.missing + found.foreign + found.changed === 0) return
+    observer.drift?.(
+      family,
+      this.#guard.repairing(found, key => this.program.ownersOf(key)),
+    )
+  }
+
+  /** Looks whether somebody wrote to what is ours; if so, or if only a comparison can tell, that is what comes next. */
   async #check(signal: AbortSignal): Promise<void> {
-    const { backend, observer, family, now } = this.#options
-    this.#lastCheck = now()
+    const { now, backend } = this.#options
+    const start = now()
+    const isSuspected = this.#guard.isSuspected
+    const due = this.#guard.take()
+    if (due === undefined) return
     try {
-      if ((await backend.isIntact?.(signal)) !== false) return
-      observer.drift?.(family)
-      this.#compare = true
+      // What is to be compared anyway need not be looked at.
+      this.#compare ||=
+        due === 'comparison' ||
+        !(await this.#guard.look(due, backend, this.#isWatched, this.#committer.skeleton, signal))
     } catch (error) {
       // That the kernel cannot be asked shows at the next sync; a look that fails changes nothing.
       if (!(error instanceof CommitError)) throw error
+      this.#compare ||= isSuspected
     }
+    if (!isSuspected) return
+    if (this.#compare) this.#suspectedAt ??= start
+    else this.#guard.worked(start)
   }
 
   #finish(start: number): void {
-    this.#lastCheck = this.#options.now()
     this.#lastEnd = this.#options.now()
     this.#lastDuration = this.#lastEnd - start
     this.#firstChange = this.#lastEnd
+    if (this.#suspectedAt !== undefined) this.#guard.worked(this.#suspectedAt)
+    this.#suspectedAt = undefined
   }
 
   /** Resolves and compiles what is dirty. Returns how many Services that were. */
@@ -235,6 +302,7 @@ export class Syncer {
     const { reader, claims, backend, family } = this.#options
     const network = this.#options.network()
     const granted = this.#resolve(key, reader.service(key), claims, family)
+    this.#options.observer.resolved?.(family, key, granted)
     // Everything is compiled before anything is replaced: a Service is taken whole or not at all.
     const compiled = new Map<string, readonly KernelObject[]>()
     for (const port of granted) compiled.set(`${port.name}/${port.protocol}`, [...backend.compile(port, network)])
@@ -290,13 +358,17 @@ export class Syncer {
   }
 
   #changed(): void {
-    if (this.#wake !== undefined) {
-      // The first change since the last sync: the settle time counts from here.
-      this.#firstChange = Math.max(this.#firstChange, this.#options.now())
-      const wake = this.#wake
-      this.#wake = undefined
-      wake()
-    }
+    this.#options.observer.queued?.(this.#options.family)
+    // The first change since the last sync: the settle time counts from here.
+    if (this.#wake !== undefined) this.#firstChange = Math.max(this.#firstChange, this.#options.now())
+    this.#rouse()
+  }
+
+  /** Ends the sleep before a sync that nothing is pending for. */
+  #rouse(): void {
+    const wake = this.#wake
+    this.#wake = undefined
+    wake?.()
   }
 
   #isPending(): boolean {
@@ -305,12 +377,9 @@ export class Syncer {
 
   /** Milliseconds until the next sync is due. */
   #wait(): number {
-    const { now, pace, resyncMs, checkMs, random } = this.#options
+    const { now, pace, resyncMs, random } = this.#options
     const time = now()
-    if (!this.#isPending()) {
-      const check = checkMs === undefined ? Number.POSITIVE_INFINITY : this.#lastCheck + checkMs
-      return Math.max(0, Math.min(this.#lastCompare + resyncMs, check) - time)
-    }
+    if (!this.#isPending()) return Math.max(0, Math.min(this.#lastCompare + resyncMs, this.#guard.dueAt) - time)
     const slow = this.#lastError?.kind === 'denied' || this.#lastError?.kind === 'unsupported'
     const patience = slow
       ? { ...pace, minBackoffMs: pace.maxBackoffMs }

@@ -125,7 +125,7 @@ describe('a flag', () => {
       '--nodeport-addresses: expected a list of CIDRs and the words primary, localhost and all, found "x"',
     ],
     [['compile', '--once'], '--once: a flag of run, not of compile'],
-    [['run', '-o', 'json'], '--output: a flag of compile, plan, trace, not of run'],
+    [['run', '-o', 'json'], '--output: a flag of compile, plan, trace, status, doctor, not of run'],
     [['plan', '-o', 'yaml'], '--output: expected text or json, found "yaml"'],
     [['plan', '--node-address=x'], '--node-address: expected a list of IP addresses, found "x"'],
   ] as const)('%j is refused', (argv, problem) => {
@@ -164,7 +164,7 @@ describe('a subcommand', () => {
 
   it.each([
     ['comple', '"comple": unknown subcommand; did you mean compile?'],
-    ['x', '"x": unknown subcommand; they are run, compile, plan, trace, cleanup, help, version'],
+    ['x', '"x": unknown subcommand; they are run, compile, plan, trace, status, doctor, cleanup, help, version'],
     ['help pln', '"pln": unknown subcommand; did you mean plan?'],
   ])('%s is refused', (line, problem) => {
     expect(problemsOf(...line.split(' '))).toEqual([problem])

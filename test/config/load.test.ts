@@ -193,10 +193,9 @@ describe('addresses to listen on', () => {
 
 describe('notices of what has no effect', () => {
   it.each([
-    ['oomScoreAdj: -1', 'this version leaves its OOM score as it is: KubeProxyConfiguration.oomScoreAdj'],
     [
-      'conntrack: {min: 1, maxPerCore: 1}',
-      'this version does not change conntrack settings: KubeProxyConfiguration.conntrack.min, KubeProxyConfiguration.conntrack.maxPerCore',
+      'clientConnection: {qps: 1, burst: 1}',
+      'requests are few and always JSON: KubeProxyConfiguration.clientConnection.qps, KubeProxyConfiguration.clientConnection.burst',
     ],
     ['clientConnection: {contentType: application/cbor}', 'KubeProxyConfiguration.clientConnection.contentType'],
     ['ipvs: {strictARP: true}', 'the mode is iptables: KubeProxyConfiguration.ipvs.strictARP'],

@@ -9,6 +9,7 @@ const server = await startApiServer({ address: '127.0.0.1' })
 const methods = {
   kubeconfig: (): string => server.kubeconfig(),
   put: ({ objects }: { objects: readonly object[] }): void => server.put(objects),
+  list: ({ kind }: { kind: string }) => server.list(kind),
   remove: ({ reference }: { reference: ObjectReference }): void => server.delete(reference),
   fault: ({ fault }: { fault: Fault }): void => void server.fault(fault),
   clearFaults: (): void => server.clearFaults(),

@@ -2,10 +2,10 @@
 import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
 import type { Backend } from '../backend.ts'
-import { cleanup, commit, isIntact, read, type Witness } from '../xtables/commit.ts'
+import { cleanup, commit, fingerprint, isIntact, jumpsIn, read, type Witness } from '../xtables/commit.ts'
 import { plan } from '../xtables/plan.ts'
 import type { Scope } from '../xtables/save.ts'
-import { toolChoice, type Variant } from '../xtables/tools.ts'
+import { toolChoice, type Variant, watchedTables } from '../xtables/tools.ts'
 import { compileServicePort } from './compile.ts'
 import { chainPrefix, chains, trees } from './names.ts'
 import { planOptions } from './plan.ts'
@@ -27,6 +27,9 @@ const witnesses: readonly Witness[] = [
   { table: 'filter', chain: 'FORWARD', target: chains.forward },
 ]
 
+/** Chains that hold our jumps, by table. */
+const hooks = { filter: ['INPUT', 'FORWARD', 'OUTPUT'], nat: ['PREROUTING', 'OUTPUT', 'POSTROUTING'] }
+
 /** One instance an address family. */
 export function iptablesBackend(options: IptablesOptions): Backend {
   const { family, exec } = options
@@ -46,7 +49,13 @@ export function iptablesBackend(options: IptablesOptions): Backend {
       ]),
     plan: delta => plan(delta, planOptions(tools.known)),
     read: async signal => read(exec, await tools.find(), scope, signal),
-    isIntact: async signal => isIntact(exec, await tools.find(), witnesses, signal),
+    isIntact: async (signal, objects) =>
+      isIntact(exec, await tools.find(), objects === undefined ? witnesses : jumpsIn(objects), signal),
+    watched: () => watchedTables(tools.known, family, chainPrefix, hooks),
+    fingerprint: async (signal, watched) => {
+      const found = await tools.find()
+      return watched && found.variant === 'nft' ? undefined : fingerprint(exec, found, scope, signal)
+    },
     commit: async (transaction, signal) => commit(exec, await tools.find(), transaction, signal),
     trace,
     giveUp: () => {

@@ -2,15 +2,16 @@
 import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
 import type { Backend, Transaction } from '../backend.ts'
-import { isIntact, type Witness } from '../xtables/commit.ts'
+import { fingerprint as fingerprintOfGlue, isIntact, jumpsIn, type Witness } from '../xtables/commit.ts'
 import { restoreLimits } from '../xtables/plan.ts'
-import { toolChoice, type Variant } from '../xtables/tools.ts'
+import { toolChoice, type Variant, watchedTables } from '../xtables/tools.ts'
 import { commandsIn, type ServerCommand } from './commands.ts'
-import { commit, failure, read } from './commit.ts'
+import { commit, failure, glueScope, read } from './commit.ts'
 import { compileServicePort } from './compile.ts'
 import { Drainer } from './drain.ts'
 import { ipvsLayout } from './layout.ts'
-import { chains, device } from './names.ts'
+import { fingerprint } from './look.ts'
+import { chainPrefix, chains, device } from './names.ts'
 import { plan } from './plan.ts'
 import { retire, retirement } from './retire.ts'
 import { serverArguments } from './servers.ts'
@@ -32,6 +33,9 @@ const witnesses: readonly Witness[] = [
   { table: 'nat', chain: 'POSTROUTING', target: chains.postrouting },
   { table: 'filter', chain: 'INPUT', target: chains.input },
 ]
+
+/** Chains that hold our jumps, by table. */
+const hooks = { mangle: ['INPUT', 'OUTPUT'], nat: ['POSTROUTING'], filter: ['INPUT', 'FORWARD'] }
 
 /** One instance an address family. */
 export function ipvsBackend({ family, exec, settings = defaultIpvsSettings, variant }: IpvsOptions): Backend {
@@ -87,8 +91,17 @@ export function ipvsBackend({ family, exec, settings = defaultIpvsSettings, vari
         witness = known === undefined ? undefined : serverArguments(known.slice('virtual '.length), family)
         return program
       }),
-    isIntact: async signal => {
-      if (!(await isIntact(exec, await tools.find(), witnesses, signal))) return false
+    watched: () => watchedTables(tools.known, family, chainPrefix, hooks),
+    fingerprint: async (signal, watched) => {
+      const found = await tools.find()
+      const look = await fingerprint(exec, family, signal)
+      if (watched && found.variant === 'nft') return look
+      const glue = await fingerprintOfGlue(exec, found, glueScope, signal)
+      return { digest: `${look.digest} ${glue.digest}`, costMs: look.costMs + glue.costMs }
+    },
+    isIntact: async (signal, objects) => {
+      const jumps = objects === undefined ? witnesses : jumpsIn(objects)
+      if (!(await isIntact(exec, await tools.find(), jumps, signal))) return false
       const link = await exec.run('ip', ['-o', 'link', 'show', 'dev', device], { signal, timeoutMs: 60_000 })
       if (link.exitCode > 0) return false
       if (witness === undefined) return true

@@ -120,7 +120,8 @@ export function retirement(
   }
 }
 
-async function withConnections(
+/** Those of the virtual servers that have connections. Throws CommitError. */
+export async function withConnections(
   exec: Exec,
   family: Family,
   servers: readonly { server: VirtualServer; real: readonly { address: string }[] }[],
@@ -137,7 +138,7 @@ async function withConnections(
 }
 
 /** Gives a program its lines, if there are any. Throws CommitError. */
-async function write(
+export async function write(
   exec: Exec,
   command: string,
   args: readonly string[],

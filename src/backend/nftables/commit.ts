@@ -1,9 +1,10 @@
 // Reading from and writing to the kernel through nft.
+import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Exec, ExecResult } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
-import { CommitError, type Program, type Step, type Transaction } from '../backend.ts'
-import { parseListing } from './listing.ts'
+import { CommitError, type Look, type Program, type Step, type Transaction } from '../backend.ts'
+import { parseListing, withoutDynamic } from './listing.ts'
 import { tableOf } from './names.ts'
 import { isSweep, objectOfLine } from './plan.ts'
 
@@ -41,6 +42,21 @@ export async function isIntact(exec: Exec, family: Family, signal: AbortSignal):
   const result = await exec.run('nft', ['list', 'tables'], { signal, timeoutMs })
   if (result.exitCode !== 0) throw failure(result)
   return result.stdout.split('\n').includes(`table ${tableOf(family)}`)
+}
+
+/**
+ * Milliseconds for each byte that nft lists. Measured with 10,000 Services of 5 endpoints each: 3.7 MB are 2.9 s of processor
+ * time (nft 1.0.6, Linux 6.18).
+ */
+const costOfByte = 8e-4
+
+/** A digest of the table as nft lists it. Throws CommitError. */
+export async function fingerprint(exec: Exec, family: Family, signal: AbortSignal): Promise<Look> {
+  const result = await exec.run('nft', ['-n', 'list', 'table', ...tableOf(family).split(' ')], { signal, timeoutMs })
+  if (result.exitCode !== 0 && !isMissing(result.stderr)) throw failure(result)
+  const hash = createHash('sha256')
+  for (const part of withoutDynamic(result.stdout)) hash.update(part, 'latin1')
+  return { digest: hash.digest('base64'), costMs: result.stdout.length * costOfByte }
 }
 
 /** Writes the steps in order, each whole or not at all. Throws CommitError; with `refused`, its keys name the objects at fault. */

@@ -2,8 +2,9 @@
 import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
 import type { Backend } from '../backend.ts'
-import { checkVersion, cleanup, commit, isIntact, read } from './commit.ts'
+import { checkVersion, cleanup, commit, fingerprint, isIntact, read } from './commit.ts'
 import { compileServicePort } from './compile.ts'
+import { tableName } from './names.ts'
 import { plan } from './plan.ts'
 import { skeleton } from './skeleton.ts'
 import { trace } from './trace.ts'
@@ -35,6 +36,8 @@ export function nftablesBackend({ family, exec }: NftablesOptions): Backend {
       return commit(exec, transaction, signal)
     },
     isIntact: signal => isIntact(exec, family, signal),
+    watched: () => [{ kind: 'nf_tables', family, table: tableName, prefix: '', hooks: [] }],
+    fingerprint: async (signal, watched) => (watched ? undefined : fingerprint(exec, family, signal)),
     trace,
     prepare: async ({ release }) => complaintsAbout(release),
     cleanup: signal => cleanup(exec, family, signal),

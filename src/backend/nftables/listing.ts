@@ -17,6 +17,19 @@ export function* parseListing(text: string, family: Family): Iterable<KernelObje
   }
 }
 
+/** What a listing says besides the members of dynamic sets, which come and go with the packets. In few pieces. */
+export function* withoutDynamic(text: string): Iterable<string> {
+  let start = 0
+  for (let at = text.indexOf('\tflags dynamic'); at >= 0; at = text.indexOf('\tflags dynamic', at + 1)) {
+    const end = text.indexOf('\n\t}', at)
+    const members = text.indexOf('\t\telements = {', at)
+    if (end < 0 || members < 0 || members > end) continue
+    yield text.slice(start, members)
+    start = end
+  }
+  yield text.slice(start)
+}
+
 /** Lines one by one, without holding them all. */
 class Lines {
   readonly #text: string

@@ -1,10 +1,11 @@
 // Reading from and writing to the kernel through the iptables programs.
+import { createHash } from 'node:crypto'
 import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
-import { CommitError, type Program, type Step, type Transaction } from '../backend.ts'
-import { chainKey, jumpKey, type Table, tableOf } from './names.ts'
+import { CommitError, type KernelObject, type Look, type Program, type Step, type Transaction } from '../backend.ts'
+import { chainKey, jumpKey, parseKey, type Table, tableOf } from './names.ts'
 import { type PlanOptions, plan } from './plan.ts'
-import { parseSave, type Scope } from './save.ts'
+import { ownParts, parseSave, type Scope } from './save.ts'
 import { failure, legacyTables, lockWait, type Tools, toolsOf, type Variant } from './tools.ts'
 
 /** A restore of ten thousand Services takes seconds, never minutes; longer means that it hangs. */
@@ -28,9 +29,19 @@ export interface Witness {
   readonly target: string
 }
 
+/** The jumps among these objects. */
+export function jumpsIn(objects: readonly KernelObject[]): Witness[] {
+  const found: Witness[] = []
+  for (const { key } of objects) {
+    if (!key.includes('>')) continue
+    const parsed = parseKey(key)
+    if (parsed.kind === 'jump') found.push({ table: parsed.table, chain: parsed.from, target: parsed.to })
+  }
+  return found
+}
+
 /**
- * False if one of the jumps is missing because its table was flushed: firewalld and others do that when they are
- * reloaded. Throws CommitError.
+ * False if one of the jumps is missing: firewalld and others flush whole tables when they are reloaded. Throws CommitError.
  */
 export async function isIntact(
   exec: Exec,
@@ -38,13 +49,46 @@ export async function isIntact(
   witnesses: readonly Witness[],
   signal: AbortSignal,
 ): Promise<boolean> {
+  const listed = new Map<string, string>()
   for (const { table, chain, target } of witnesses) {
-    const args = [...lockWait, '-t', table, '-S', chain]
-    const result = await exec.run(tools.iptables, args, { signal, timeoutMs: restoreTimeoutMs })
-    if (result.exitCode !== 0) throw failure(tools.iptables, result)
-    if (!result.stdout.includes(` -j ${target}`)) return false
+    const where = `${table} ${chain}`
+    if (!listed.has(where)) {
+      const args = [...lockWait, '-t', table, '-S', chain]
+      const result = await exec.run(tools.iptables, args, { signal, timeoutMs: restoreTimeoutMs })
+      if (result.exitCode !== 0) throw failure(tools.iptables, result)
+      listed.set(where, result.stdout)
+    }
+    const jumps =
+      listed
+        .get(where)
+        ?.split('\n')
+        .filter(line => line.endsWith(` -j ${target}`)) ?? []
+    if (jumps.length !== 1) return false
   }
   return true
+}
+
+/**
+ * Milliseconds for each byte that iptables-save prints. Measured with 10,000 Services of 5 endpoints each, 9.1 MB on Linux
+ * 6.18: 0.3 s of processor time with the legacy variant, 1.4 s with the nft variant.
+ */
+const costOfByte: Readonly<Record<Variant, number>> = { legacy: 0.35e-4, nft: 1.55e-4 }
+
+/**
+ * A digest of what is ours in the tables of the scope: the lines that iptables-save prints of it, which hold no counters.
+ * Throws CommitError.
+ */
+export async function fingerprint(exec: Exec, tools: Tools, scope: Scope, signal: AbortSignal): Promise<Look> {
+  const hash = createHash('sha256')
+  let bytes = 0
+  for (const table of scope.tables) {
+    const result = await exec.run(tools.save, ['-t', table], { signal, timeoutMs: restoreTimeoutMs })
+    if (result.exitCode !== 0) throw failure(tools.save, result)
+    bytes += result.stdout.length
+    hash.update(`*${table}\n`)
+    for (const part of ownParts(result.stdout, scope.prefix)) hash.update(part, 'latin1')
+  }
+  return { digest: hash.digest('base64'), costMs: bytes * costOfByte[tools.variant] }
 }
 
 /** Writes the steps in order. Throws CommitError; with `refused`, its keys name the objects at fault. */

@@ -52,6 +52,26 @@ export function* parseSave(text: string, scope: Scope): Iterable<KernelObject> {
   for (const [key, body] of jumps) yield { key, value: body.join('\n') }
 }
 
+/** The lines of a table that say something of ours, in as few pieces as they come in. No line is taken apart. */
+export function* ownParts(text: string, prefix: string): Iterable<string> {
+  const declared = `:${prefix}`
+  const appended = `-A ${prefix}`
+  const jump = ` -j ${prefix}`
+  let start = -1
+  for (let at = 0; at < text.length; ) {
+    const end = text.indexOf('\n', at)
+    const next = end < 0 ? text.length : end + 1
+    const isOwn = text.startsWith(appended, at) || text.startsWith(declared, at) || text.slice(at, next).includes(jump)
+    if (isOwn && start < 0) start = at
+    if (!isOwn && start >= 0) {
+      yield text.slice(start, at)
+      start = -1
+    }
+    at = next
+  }
+  if (start >= 0) yield text.slice(start)
+}
+
 /** glibc prints addresses of ::/96 with an IPv4 tail, `::0.1.0.2`; RFC 5952 and our rules say `::1:2`. */
 const compressed = (rule: string): string =>
   rule.includes('::') ? rule.replace(/::\d+\.\d+\.\d+\.\d+/g, text => parseIP(text) ?? text) : rule

@@ -1,7 +1,7 @@
 // Which iptables programs to run on this node: the variant that kubelet and the CNI use.
 import type { Exec, ExecResult } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
-import { CommitError } from '../backend.ts'
+import { CommitError, type WatchedTable } from '../backend.ts'
 
 export type Variant = 'nft' | 'legacy'
 
@@ -104,6 +104,18 @@ export function toolChoice(exec: Exec, family: Family, variant?: Variant): ToolC
       return tools
     },
   }
+}
+
+/** Tables with something of ours, as the contract names them; none before the tools are known. */
+export const watchedTables = (
+  tools: Pick<Tools, 'variant'> | undefined,
+  family: Family,
+  prefix: string,
+  hooks: Readonly<Record<string, readonly string[]>>,
+): WatchedTable[] => {
+  if (tools === undefined) return []
+  const kind = tools.variant === 'nft' ? 'nf_tables' : 'legacy'
+  return Object.entries(hooks).map(([table, names]) => ({ kind, family, table, prefix, hooks: names }))
 }
 
 async function given(exec: Exec, family: Family, variant: Variant): Promise<Tools> {

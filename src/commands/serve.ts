@@ -1,0 +1,225 @@
+// The daemon: keeps this node's rules equal to the cluster, under one configuration after another.
+import { readFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { load } from '../config/load.ts'
+import { ProxyHealth } from '../health/proxy-health.ts'
+import { isLiberal } from '../kernel/conntrack.ts'
+import { hostAddresses } from '../kernel/host.ts'
+import { watchTables } from '../kernel/netlink/table-watch.ts'
+import { setOomScore } from '../kernel/oom.ts'
+import { version } from '../version.ts'
+import { type Assembly, assemble, type FamilyAssembly, ipvsSettings } from './assembly.ts'
+import type { CommandContext } from './context.ts'
+import { followFlows } from './flows.ts'
+import { sweep, takeOverFromKubeProxy } from './give-way.ts'
+import { nodeNameOf, openSource } from './input.ts'
+import { machineFamilies } from './program.ts'
+import { prepareMode, settings } from './settings.ts'
+import { Telemetry } from './telemetry.ts'
+
+/** How long a change may wait to be programmed, in sync periods, until the node counts as unhealthy (§8.1). */
+const healthPeriods = 2
+
+/** Runs until the signal. A changed configuration file is taken over in place, where kube-proxy exits. */
+export async function serve(context: CommandContext): Promise<number> {
+  const startedAt = Date.now()
+  const { signal, log } = context
+  const families = machineFamilies()
+  const health = new ProxyHealth({
+    families,
+    timeoutMs: healthPeriods * context.configuration.syncPeriod,
+    now: () => performance.now(),
+    date: Date.now,
+  })
+  const { oomScoreAdj } = context.configuration
+  await setOomScore(oomScoreAdj).catch((error: Error) => log.debug({ error: error.message }, 'left as it is'))
+  let current = context
+  let former: CommandContext | undefined
+  /** Configurations that turned out not to work, as text. */
+  const refused = new Set<string>()
+  while (!signal.aborted) {
+    const fresh = new AbortController()
+    const under = current
+    const telemetry = new Telemetry({ context: under, nodeName: nodeNameOf(under), families, health, startedAt })
+    const watching = watchConfiguration(under, refused, changed => {
+      log.info('the configuration file has changed; it is taken over now')
+      former = under
+      current = changed
+      fresh.abort()
+    })
+    try {
+      log.info({ version, mode: under.configuration.mode, families, node: nodeNameOf(under) }, 'starting')
+      await underOneConfiguration({ ...under, signal: AbortSignal.any([signal, fresh.signal]) }, telemetry)
+    } catch (error) {
+      // One that the program was started with ends it; a later one gives way to the one before.
+      if (former === undefined || fresh.signal.aborted) throw error
+      log.error({ error: String(error) }, 'the changed configuration does not work; the one before is in force again')
+      refused.add(JSON.stringify(under.configuration))
+      current = former
+      former = undefined
+    } finally {
+      clearInterval(watching)
+      await telemetry.close()
+    }
+  }
+  log.info('stopped; the rules stay')
+  return 0
+}
+
+/** How long the first sync waits for the Node object, whose zone and addresses it needs but can do without. */
+const nodePatienceMs = 5_000
+
+async function underOneConfiguration(context: CommandContext, telemetry: Telemetry): Promise<void> {
+  const { commandLine, configuration, signal, log } = context
+  // Also told which writers are ours: what others do to our rules is drift.
+  const watch = await watchTables(context.exec, reason => log.debug({ reason }, 'changes by others are not told'))
+  const exec = watch?.exec ?? context.exec
+  const given = commandLine.options.nodeAddresses ?? []
+  const flows = followFlows({
+    families: machineFamilies(),
+    exec,
+    network: family => assembly.families.find(item => item.family === family)?.network(),
+    log,
+    metrics: telemetry.metrics,
+  })
+  const told = telemetry.observer
+  const assembly = assemble({
+    configuration,
+    nodeName: nodeNameOf(context),
+    families: machineFamilies(),
+    exec,
+    hostAddresses: given.length > 0 ? given : hostAddresses(),
+    givenAddresses: given,
+    observer: {
+      ...told,
+      resolved: (family, service, ports) => {
+        told.resolved?.(family, service, ports)
+        flows.observer.resolved(family, service, ports)
+      },
+      synced: report => {
+        told.synced(report)
+        flows.observer.synced(report)
+      },
+    },
+    conntrackIsLiberal: await isLiberal(),
+  })
+  const { store, families } = assembly
+  const { source, write, hasNodes, close } = openSource(context, facts => telemetry.metrics.requested(facts))
+  telemetry.attach({ store, families, source, write, hasNodes })
+  const ready = Promise.withResolvers<void>()
+  const nodeKnown = Promise.withResolvers<void>()
+  const stop = new AbortController()
+  const ended = AbortSignal.any([signal, stop.signal])
+  let scheduled = false
+
+  const feeding = source.start(event => {
+    telemetry.heard(event)
+    store.apply(event)
+    if (event.kind === 'Node' || event.kind === 'synced') telemetry.nodeChanged()
+    if (event.kind === 'synced' && store.isReady()) ready.resolve()
+    if (store.synced('Node') && (configuration.detectLocalMode !== 'NodeCIDR' || store.node() !== undefined)) {
+      nodeKnown.resolve()
+    }
+    if (scheduled) return
+    scheduled = true
+    // One hand-over for all events of this turn of the loop.
+    setImmediate(() => {
+      scheduled = false
+      assembly.distribute()
+    })
+  }, ended)
+  const syncing = (async () => {
+    await untilAborted(ready.promise, ended)
+    await Promise.race([untilAborted(nodeKnown.promise, ended), sleep(nodePatienceMs, undefined, { ref: false })])
+    assembly.distribute()
+    await Promise.all(
+      families.map(async family => {
+        await prepareMode(family, log)
+        void afterFirstSync(family, { ...context, exec })
+        await family.syncer.run(ended)
+      }),
+    )
+  })()
+  for (const { syncer } of families) syncer.isWatched = watch?.hearsNft ?? false
+  watch?.start(
+    families.map(({ backend, syncer }) => ({
+      places: () => backend.watched?.() ?? [],
+      found: finding => syncer.suspect(finding),
+    })),
+  )
+  const following = followAddresses(context, assembly)
+  try {
+    // Each ends only with the signal, or with an error that must not be survived in silence.
+    await Promise.race([telemetry.listen().then(() => Promise.race([feeding, syncing])), feeding, syncing])
+    if (!signal.aborted) throw new Error('stopped without being asked to')
+  } finally {
+    clearInterval(following)
+    stop.abort()
+    await Promise.allSettled([feeding, syncing])
+    await watch?.close()
+    close()
+    await flows.close()
+    for (const { backend } of families) backend.stop?.()
+  }
+}
+
+const addressesEveryMs = 5_000
+
+/** IPVS mode names the node's addresses one by one; in the others the kernel knows them. */
+function followAddresses(
+  { commandLine, configuration }: CommandContext,
+  assembly: Assembly,
+): NodeJS.Timeout | undefined {
+  if (configuration.mode !== 'ipvs' || (commandLine.options.nodeAddresses ?? []).length > 0) return undefined
+  return setInterval(() => assembly.readdress(hostAddresses()), addressesEveryMs).unref()
+}
+
+function untilAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve()
+  const aborted = Promise.withResolvers<void>()
+  signal.addEventListener('abort', () => aborted.resolve(), { once: true })
+  return Promise.race([promise, aborted.promise])
+}
+
+/** The protective rules are in the kernel before the settings that they protect from. */
+async function afterFirstSync(family: FamilyAssembly, context: CommandContext): Promise<void> {
+  if (!(await family.syncer.untilSynced(context.signal))) return
+  await settings(family, context.configuration, context.log)
+  // Last: these take as long as connections live in what was in charge before.
+  await sweep(family, context)
+  await takeOverFromKubeProxy(family, context)
+}
+
+/** ConfigMaps are replaced as a whole, by a link: what counts is what is in the file, not what happens to it. */
+const configurationEveryMs = 5_000
+
+/** Looks at the configuration file now and then. One that cannot be used is said once, and the one before stays in force. */
+function watchConfiguration(
+  context: CommandContext,
+  refused: ReadonlySet<string>,
+  changed: (context: CommandContext) => void,
+): NodeJS.Timeout | undefined {
+  const { commandLine, log } = context
+  const path = commandLine.options.config ?? ''
+  if (path === '') return undefined
+  const held = JSON.stringify(context.configuration)
+  let seen: string | undefined
+  const look = async (): Promise<void> => {
+    // A file that is gone for a moment is being replaced.
+    const text = await readFile(path, 'utf8').catch(() => seen)
+    if (text === undefined || text === seen) return
+    seen = text
+    try {
+      const { configuration, notices } = load(commandLine, () => text)
+      const wanted = JSON.stringify(configuration)
+      if (wanted === held || refused.has(wanted)) return
+      ipvsSettings(configuration)
+      for (const notice of notices) log.warn(notice)
+      changed({ ...context, configuration, notices })
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error)
+      log.error({ error: reason }, 'the changed configuration cannot be used; the one before stays in force')
+    }
+  }
+  return setInterval(() => void look(), configurationEveryMs).unref()
+}

@@ -1,0 +1,179 @@
+// When to look whether the kernel still holds what was written, and how to say what it does not.
+import type { Backend, KernelObject, Look } from '../backend/backend.ts'
+import type { DriftReport, Suspicion } from './contract.ts'
+import type { Deviant, Deviation } from './program.ts'
+
+/** Somebody who flushes tables writes several times: one repair mends it all. Milliseconds. */
+const settleMs = 100
+/** At most one repair a second; after some in a row less often, the longer others go on. */
+const shortestGapMs = 1_000
+const longestGapMs = 8_000
+const patience = 5
+/** After work on a suspicion that took t, the next one waits for at least this many times t: 5 % of a core at most. */
+const restPerWork = 20
+/** So long without any, and it begins anew. */
+const calmMs = 30_000
+/** What repairs are counted over. */
+const fightMs = 60_000
+/**
+ * After a regular look that took t, the next one waits for at least this many times t: 0.2 % of a core. Up to 1,000 Services
+ * of 5 endpoints each that is the sync period in iptables mode's legacy variant; with 10,000 it is 160 s. What nf_tables
+ * tells of is not looked at; where it cannot be heard (no koffi), 10,000 Services are looked at every 12 minutes in the nft
+ * variant, and by the regular comparison in nftables mode.
+ */
+const restPerLook = 500
+/** A look that leads to a comparison costs what both cost. */
+const looksPerComparison = 2
+
+/** Objects that a report names. */
+export const mostExamples = 5
+const longestText = 160
+
+/** What is due: a look at our jumps, at everything, or a full comparison. */
+export type Due = 'jumps' | 'everything' | 'comparison'
+
+const weight: Readonly<Record<Suspicion['kind'], number>> = { hooks: 0, unknown: 1, ours: 2 }
+const dueFor: Readonly<Record<Suspicion['kind'], Due>> = { hooks: 'jumps', unknown: 'everything', ours: 'comparison' }
+
+/** Knows what is suspected, when to act on it, and what the kernel looked like when it held everything. */
+export class DriftGuard {
+  readonly #now: () => number
+  readonly #checkMs: number
+  #suspicion: Suspicion['kind'] | undefined
+  #suspectedAt = 0
+  readonly #by = new Set<string>()
+  #nextPeriod: number
+  /** No suspicion is acted upon before. */
+  #notBefore = Number.NEGATIVE_INFINITY
+  #lastWork = Number.NEGATIVE_INFINITY
+  #inARow = 0
+  /** When repairs were made, of the last minute. */
+  #repairs: number[] = []
+  /** Digest of the kernel while it held exactly what is wanted. */
+  #known: string | undefined
+  /** Digest that becomes known if the comparison that follows finds no difference. */
+  #candidate: string | undefined
+
+  /** Times in milliseconds; `now` never goes back. */
+  constructor(now: () => number, checkMs: number = Number.POSITIVE_INFINITY) {
+    this.#now = now
+    this.#checkMs = checkMs
+    this.#nextPeriod = now() + checkMs
+  }
+
+  /** Cheap. True if this makes something due sooner than before. */
+  suspect({ kind, by }: Suspicion): boolean {
+    if (by !== undefined && this.#by.size < mostExamples) this.#by.add(by)
+    const isFirst = this.#suspicion === undefined
+    if (isFirst) this.#suspectedAt = this.#now()
+    if (this.#suspicion === undefined || weight[kind] > weight[this.#suspicion]) this.#suspicion = kind
+    return isFirst
+  }
+
+  /** When there is something to do, on the clock of `now`. */
+  get dueAt(): number {
+    return Math.min(this.#nextPeriod, this.#suspicionDueAt)
+  }
+
+  get #suspicionDueAt(): number {
+    if (this.#suspicion === undefined) return Number.POSITIVE_INFINITY
+    return Math.max(this.#suspectedAt + settleMs, this.#notBefore)
+  }
+
+  /** Somebody may have written, and it is time to act on it. */
+  get isSuspected(): boolean {
+    return this.#suspicionDueAt <= this.#now()
+  }
+
+  /** What is due now, which then is so no longer; undefined if nothing is. */
+  take(): Due | undefined {
+    const now = this.#now()
+    if (this.#suspicion !== undefined && this.#suspicionDueAt <= now) {
+      const due = dueFor[this.#suspicion]
+      this.#suspicion = undefined
+      return due
+    }
+    if (this.#nextPeriod > now) return undefined
+    this.#nextPeriod = now + this.#checkMs
+    return 'everything'
+  }
+
+  /**
+   * Looks as cheaply as the backend can: true if the kernel holds what is wanted, as far as such a look tells. `watched`:
+   * the kernel tells of what the backend's `watched` names. Throws CommitError.
+   */
+  async look(
+    due: Exclude<Due, 'comparison'>,
+    backend: Backend,
+    watched: boolean,
+    skeleton: readonly KernelObject[],
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    if (due === 'everything' && backend.fingerprint !== undefined) {
+      const look = await backend.fingerprint(signal, watched)
+      // What the kernel tells of needs no look.
+      return look === undefined || this.#isKnown(look)
+    }
+    return (await backend.isIntact?.(signal, skeleton)) !== false
+  }
+
+  /** True if the kernel is known to hold what is wanted; else a full comparison is to tell. */
+  #isKnown({ digest, costMs }: Look): boolean {
+    const isSame = digest === this.#known
+    const cost = costMs * (isSame ? 1 : looksPerComparison)
+    this.#nextPeriod = this.#now() + Math.max(this.#checkMs, cost * restPerLook)
+    this.#candidate = isSame ? undefined : digest
+    return isSame
+  }
+
+  /** What a suspicion led to has ended. It may have been for nothing, and is rarer next time then, too. */
+  worked(startedAt: number): void {
+    const now = this.#now()
+    this.#inARow = now - this.#lastWork > calmMs ? 1 : this.#inARow + 1
+    this.#lastWork = now
+    const gap = Math.min(shortestGapMs * 2 ** Math.max(0, this.#inARow - patience), longestGapMs)
+    this.#notBefore = now + Math.max(gap, (now - startedAt) * restPerWork)
+    if (this.#suspicion === undefined) this.#by.clear()
+  }
+
+  /** A comparison has found these deviations, which are repaired next. `ownersOf` names the Service ports of a key. */
+  repairing(found: Deviation, ownersOf: (key: string) => readonly string[]): DriftReport {
+    const now = this.#now()
+    this.#repairs = [...this.#repairs.filter(time => now - time < fightMs), now]
+    const { missing, foreign, changed, examples } = found
+    return {
+      missing,
+      foreign,
+      changed,
+      examples: examples.map(deviant => describe(deviant, ownersOf(deviant.key))),
+      by: [...this.#by],
+      repeats: this.#repairs.length,
+    }
+  }
+
+  /** A sync has succeeded: without writing anything after a comparison, or by writing. */
+  synced({ compared, wrote }: { compared: boolean; wrote: boolean }): void {
+    if (wrote) this.#known = undefined
+    else if (compared && this.#candidate !== undefined) this.#known = this.#candidate
+    if (wrote || compared) this.#candidate = undefined
+  }
+}
+
+/** In words: the key, whom it belongs to, and what is wrong with it. */
+export function describe({ key, wanted, held }: Deviant, owners: readonly string[]): string {
+  const [named] = owners.filter(owner => !owner.startsWith('('))
+  const what = named === undefined ? key : `${key} (${named})`
+  if (wanted === undefined) return `${what} is not ours`
+  if (held === undefined) return `${what} is gone`
+  const lacking = without(wanted, held)
+  if (lacking !== undefined) return `${what} lacks: ${lacking}`
+  const extra = without(held, wanted)
+  return extra === undefined ? `${what} is in another order` : `${what} has: ${extra}`
+}
+
+/** The first line of a text that another lacks, shortened. */
+function without(text: string, other: string): string | undefined {
+  const lines = other.split('\n')
+  const line = text.split('\n').find(candidate => candidate !== '' && !lines.includes(candidate))
+  return line === undefined || line.length <= longestText ? line : `${line.slice(0, longestText - 1)}…`
+}

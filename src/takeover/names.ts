@@ -1,4 +1,5 @@
 // What is kube-proxy's in the kernel, by name: of all its modes, old and new (`kube-proxy.md` §4.9, §5.4, §5.5, §6.2).
+import type { Table } from '../backend/xtables/names.ts'
 import type { Family } from '../net/ip.ts'
 
 /** Chains of its mode ipvs alone. */
@@ -39,6 +40,15 @@ export const oldKubeletChain = 'KUBE-MARK-DROP'
 
 /** kube-proxy makes it at each of its starts, and whoever has it has or had a kube-proxy. */
 export const mainChain = 'KUBE-SERVICES'
+
+/** Chains that tell whether kube-proxy ever was here: in each of its modes with iptables it makes several of them at every start. */
+export const telltales: readonly (readonly [table: Table, chain: string])[] = [
+  ['nat', mainChain],
+  ['nat', 'KUBE-POSTROUTING'],
+  ['filter', mainChain],
+  ['filter', 'KUBE-FORWARD'],
+  ['mangle', 'KUBE-PROXY-CANARY'],
+]
 
 /** The table of its mode nftables, as nft names it. */
 export const nftTable = (family: Family): string => (family === 'IPv4' ? 'ip kube-proxy' : 'ip6 kube-proxy')

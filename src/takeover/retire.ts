@@ -3,11 +3,11 @@ import { CommitError } from '../backend/backend.ts'
 import { commit } from '../backend/xtables/commit.ts'
 import type { Table } from '../backend/xtables/names.ts'
 import { plan, restoreLimits } from '../backend/xtables/plan.ts'
-import { failure, legacyTables, type Tools, toolsOf, type Variant } from '../backend/xtables/tools.ts'
+import { failure, legacyTables, lockWait, type Tools, toolsOf, type Variant } from '../backend/xtables/tools.ts'
 import type { Exec } from '../kernel/exec.ts'
 import type { CIDR, Family } from '../net/ip.ts'
 import { retireServers } from './ipvs.ts'
-import { nftTable } from './names.ts'
+import { nftTable, telltales } from './names.ts'
 import { type ProxyRules, proxyRules, proxyTables } from './tables.ts'
 
 export interface RetireOptions {
@@ -98,12 +98,28 @@ async function tablesOf(exec: Exec, family: Family, variant: Variant): Promise<r
   return proxyTables.filter(table => there.includes(table))
 }
 
+/**
+ * False if no chain of kube-proxy's is there: asked one by one, which costs milliseconds, where our own 10,000 Services would
+ * be listed, held and read for seconds.
+ */
+async function wasHere(exec: Exec, tools: Tools, tables: readonly Table[], signal: AbortSignal): Promise<boolean> {
+  for (const [table, chain] of telltales) {
+    if (!tables.includes(table)) continue
+    const result = await exec.run(tools.iptables, [...lockWait, '-t', table, '-S', chain], { signal, timeoutMs })
+    // 1.8.9's words for a chain that the nft variant does not have, besides the usual: "is incompatible, use 'nft' tool".
+    if (result.exitCode === 0 || !/No chain|does not exist|No such file|is incompatible/i.test(result.stderr))
+      return true
+  }
+  return false
+}
+
 async function removeRules(
   exec: Exec,
   tools: Tools,
   tables: readonly Table[],
   signal: AbortSignal,
 ): Promise<ProxyRules> {
+  if (!(await wasHere(exec, tools, tables, signal))) return proxyRules('')
   let text = ''
   for (const table of tables) {
     // One by one: for all tables at once iptables-nft-save 1.8.9 takes 20 s with 33,000 rules, for one table 0.4 s.
@@ -120,15 +136,14 @@ async function removeRules(
   return rules
 }
 
-/** False if there is no such table, or no nft. Throws CommitError. */
+/**
+ * False if there is no such table, or no nft. Throws CommitError. It is not looked for first: with 10,000 Services in the nft
+ * variant of iptables, `nft list tables` takes 1.7 s (nft 1.0.6), and this 0.04 s.
+ */
 async function removeTable(exec: Exec, family: Family, signal: AbortSignal): Promise<boolean> {
-  const tables = await exec.run('nft', ['list', 'tables'], { signal, timeoutMs })
-  if (tables.notFound) return false
-  if (tables.exitCode !== 0) throw nftFailure(tables)
-  const name = nftTable(family)
-  if (!tables.stdout.split('\n').includes(`table ${name}`)) return false
-  const gone = await exec.run('nft', ['delete', 'table', ...name.split(' ')], { signal, timeoutMs })
-  if (gone.exitCode === 0 || /No such file or directory/.test(gone.stderr)) return true
+  const gone = await exec.run('nft', ['delete', 'table', ...nftTable(family).split(' ')], { signal, timeoutMs })
+  if (gone.exitCode === 0) return true
+  if (gone.notFound || /No such file or directory/.test(gone.stderr)) return false
   throw nftFailure(gone)
 }
 

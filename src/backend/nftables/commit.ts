@@ -37,13 +37,6 @@ export async function read(exec: Exec, family: Family, signal: AbortSignal): Pro
   return program
 }
 
-/** False if the table is gone, as after `nft flush ruleset`. The names of tables cost nothing to list. Throws CommitError. */
-export async function isIntact(exec: Exec, family: Family, signal: AbortSignal): Promise<boolean> {
-  const result = await exec.run('nft', ['list', 'tables'], { signal, timeoutMs })
-  if (result.exitCode !== 0) throw failure(result)
-  return result.stdout.split('\n').includes(`table ${tableOf(family)}`)
-}
-
 /**
  * Milliseconds for each byte that nft lists. Measured with 10,000 Services of 5 endpoints each: 3.7 MB are 2.9 s of processor
  * time (nft 1.0.6, Linux 6.18).

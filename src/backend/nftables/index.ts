@@ -2,7 +2,7 @@
 import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
 import type { Backend } from '../backend.ts'
-import { checkVersion, cleanup, commit, fingerprint, isIntact, read } from './commit.ts'
+import { checkVersion, cleanup, commit, fingerprint, read } from './commit.ts'
 import { compileServicePort } from './compile.ts'
 import { tableName } from './names.ts'
 import { plan } from './plan.ts'
@@ -35,7 +35,6 @@ export function nftablesBackend({ family, exec }: NftablesOptions): Backend {
       await check()
       return commit(exec, transaction, signal)
     },
-    isIntact: signal => isIntact(exec, family, signal),
     watched: () => [{ kind: 'nf_tables', family, table: tableName, prefix: '', hooks: [] }],
     fingerprint: async (signal, watched) => (watched ? undefined : fingerprint(exec, family, signal)),
     trace,

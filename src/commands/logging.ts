@@ -31,7 +31,7 @@ export function logging(log: Logger): SyncObserver {
     },
     drift: (family, found) => {
       log.warn({ family, ...found }, 'somebody removed rules of ours; they are put back')
-      if (found.repeats === fightAfter) {
+      if (found.repeats >= fightAfter && said.first(`fight ${family}`, found.by.join())) {
         log.error({ family, by: found.by }, 'another program removes our rules again and again: two writers fight')
       }
     },

@@ -73,8 +73,9 @@ async function once(context: CommandContext, assembly: Assembly): Promise<number
       if (failure !== undefined) return isNeedless(failure, family.syncer)
       await sweep(family, context)
       await takeOverFromKubeProxy(family, context)
-      const set = await settings(family, configuration, log)
-      return set && family.syncer.setAsides.length === 0
+      // What cannot be set is said; the status is about rules.
+      await settings(family, configuration, log)
+      return family.syncer.setAsides.length === 0
     }),
   )
   return results.every(Boolean) ? 0 : 1

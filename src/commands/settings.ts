@@ -11,22 +11,21 @@ import { ensureSysctl } from '../kernel/sysctl.ts'
 import type { Logger } from '../observe/log.ts'
 import type { FamilyAssembly } from './assembly.ts'
 
-/** Makes the machine ready for the mode. What cannot be done is said and stops nothing else; then the answer is false. */
-export async function prepareMode({ family, backend }: FamilyAssembly, log: Logger): Promise<boolean> {
+/** Makes the machine ready for the mode. What cannot be done is said and stops nothing else. */
+export async function prepareMode({ family, backend }: FamilyAssembly, log: Logger): Promise<void> {
   const complaints = (await backend.prepare?.({ release: kernelRelease(), set: ensureSysctl })) ?? []
   for (const complaint of complaints) log.warn({ family, mode: backend.mode }, complaint)
-  return complaints.length === 0
 }
 
 /**
  * Kernel settings that the rules rely on, to be made once these protect from them. One that cannot be set is said once and
- * stops nothing else; then the answer is false.
+ * stops nothing else.
  */
 export async function settings(
   { family, network }: FamilyAssembly,
   configuration: Configuration,
   log: Logger,
-): Promise<boolean> {
+): Promise<void> {
   const complaints: string[] = []
   if (network().localhostNodePorts) {
     // Lets packets to 127.0.0.1:nodePort leave for a pod (§3.4).
@@ -43,5 +42,4 @@ export async function settings(
     if (problem !== undefined) complaints.push(problem)
   }
   for (const complaint of complaints) log.warn({ family }, complaint)
-  return complaints.length === 0
 }

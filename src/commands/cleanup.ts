@@ -4,11 +4,17 @@ import { backends } from '../backend/registry.ts'
 import { speaks } from '../kernel/host.ts'
 import { describeFailure } from './assembly.ts'
 import type { CommandContext } from './context.ts'
+import { closeLocalnet } from './localnet.ts'
 
 /** Exit status 1 if anything could not be removed; the rest is removed all the same. */
 export async function cleanup({ configuration, exec, signal, log }: CommandContext): Promise<number> {
   const ipvs = { ...defaultIpvsSettings, excludeCIDRs: configuration.ipvs.excludeCIDRs }
   let status = 0
+  const complaint = await closeLocalnet(exec, signal)
+  if (complaint !== undefined) {
+    log.error(complaint)
+    status = 1
+  }
   for (const family of ['IPv4', 'IPv6'] as const) {
     if (!speaks(family)) continue
     for (const [mode, make] of Object.entries(backends)) {

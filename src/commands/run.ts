@@ -14,6 +14,7 @@ import {
 import type { CommandContext } from './context.ts'
 import { sweep, takeOverFromKubeProxy } from './give-way.ts'
 import { loadOnce, nodeNameOf } from './input.ts'
+import { closeLocalnet } from './localnet.ts'
 import { logging } from './logging.ts'
 import { machineFamilies } from './program.ts'
 import { serve } from './serve.ts'
@@ -68,6 +69,10 @@ async function once(context: CommandContext, assembly: Assembly): Promise<number
   assembly.distribute()
   const results = await Promise.all(
     assembly.families.map(async family => {
+      if (family.family === 'IPv4' && !family.network().localhostNodePorts) {
+        const complaint = await closeLocalnet(context.exec, signal)
+        if (complaint !== undefined) log.warn(complaint)
+      }
       await prepareMode(family, log)
       const failure = await syncWithPatience(family, signal)
       if (failure !== undefined) return isNeedless(failure, family.syncer)

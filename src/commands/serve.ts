@@ -7,13 +7,16 @@ import { isLiberal } from '../kernel/conntrack.ts'
 import { hostAddresses } from '../kernel/host.ts'
 import { watchTables } from '../kernel/netlink/table-watch.ts'
 import { setOomScore } from '../kernel/oom.ts'
+import { levelOf } from '../observe/log.ts'
 import { version } from '../version.ts'
 import { type Assembly, assemble, type FamilyAssembly, ipvsSettings } from './assembly.ts'
 import type { CommandContext } from './context.ts'
 import { followFlows } from './flows.ts'
 import { sweep, takeOverFromKubeProxy } from './give-way.ts'
 import { nodeNameOf, openSource } from './input.ts'
+import { closeLocalnet } from './localnet.ts'
 import { machineFamilies } from './program.ts'
+import { ServiceChecks } from './service-checks.ts'
 import { prepareMode, settings } from './settings.ts'
 import { Telemetry } from './telemetry.ts'
 
@@ -31,8 +34,7 @@ export async function serve(context: CommandContext): Promise<number> {
     now: () => performance.now(),
     date: Date.now,
   })
-  const { oomScoreAdj } = context.configuration
-  await setOomScore(oomScoreAdj).catch((error: Error) => log.debug({ error: error.message }, 'left as it is'))
+  const checks = new ServiceChecks(() => health.isHealthy())
   let current = context
   let former: CommandContext | undefined
   /** Configurations that turned out not to work, as text. */
@@ -40,16 +42,34 @@ export async function serve(context: CommandContext): Promise<number> {
   while (!signal.aborted) {
     const fresh = new AbortController()
     const under = current
-    const telemetry = new Telemetry({ context: under, nodeName: nodeNameOf(under), families, health, startedAt })
+    const { configuration } = under
+    log.level = levelOf(configuration.logging.verbosity)
+    await setOomScore(configuration.oomScoreAdj).catch((error: Error) =>
+      log.debug({ error: error.message }, 'left as it is'),
+    )
+    health.restarted(healthPeriods * configuration.syncPeriod)
+    const telemetry = new Telemetry({
+      context: under,
+      nodeName: nodeNameOf(under),
+      families,
+      health,
+      checks,
+      startedAt,
+    })
     const watching = watchConfiguration(under, refused, changed => {
+      // A look that was under way when this configuration ended.
+      if (fresh.signal.aborted) return
       log.info('the configuration file has changed; it is taken over now')
       former = under
       current = changed
       fresh.abort()
     })
     try {
-      log.info({ version, mode: under.configuration.mode, families, node: nodeNameOf(under) }, 'starting')
-      await underOneConfiguration({ ...under, signal: AbortSignal.any([signal, fresh.signal]) }, telemetry)
+      log.info({ version, mode: configuration.mode, families, node: nodeNameOf(under) }, 'starting')
+      await underOneConfiguration({ ...under, signal: AbortSignal.any([signal, fresh.signal]) }, telemetry, () => {
+        // What fails from now on is not the configuration's fault.
+        former = undefined
+      })
     } catch (error) {
       // One that the program was started with ends it; a later one gives way to the one before.
       if (former === undefined || fresh.signal.aborted) throw error
@@ -58,10 +78,12 @@ export async function serve(context: CommandContext): Promise<number> {
       current = former
       former = undefined
     } finally {
+      fresh.abort()
       clearInterval(watching)
       await telemetry.close()
     }
   }
+  await checks.close()
   log.info('stopped; the rules stay')
   return 0
 }
@@ -69,8 +91,22 @@ export async function serve(context: CommandContext): Promise<number> {
 /** How long the first sync waits for the Node object, whose zone and addresses it needs but can do without. */
 const nodePatienceMs = 5_000
 
-async function underOneConfiguration(context: CommandContext, telemetry: Telemetry): Promise<void> {
+/**
+ * Where rules of an earlier run are in force they know the Node's addresses and podCIDRs: made anew without these they would
+ * be worse, so that the Node is waited for as long as kube-proxy does (§11.2). A node without any rules needs some soon.
+ */
+const keptRulesPatienceMs = { node: 30_000, podCIDRs: 300_000 } as const
+
+async function holdsRules(families: readonly FamilyAssembly[], signal: AbortSignal): Promise<boolean> {
+  const held = await Promise.all(families.map(({ backend }) => backend.read(signal).catch(() => undefined)))
+  return held.some(program => program !== undefined && program.size > 0)
+}
+
+/** @param proven called when the kernel holds what this configuration asks for. */
+async function underOneConfiguration(context: CommandContext, telemetry: Telemetry, proven: () => void): Promise<void> {
   const { commandLine, configuration, signal, log } = context
+  // First: it is what may fail, and nothing is open yet.
+  const { source, write, hasNodes, close } = openSource(context, facts => telemetry.metrics.requested(facts))
   // Also told which writers are ours: what others do to our rules is drift.
   const watch = await watchTables(context.exec, reason => log.debug({ reason }, 'changes by others are not told'))
   const exec = watch?.exec ?? context.exec
@@ -104,13 +140,14 @@ async function underOneConfiguration(context: CommandContext, telemetry: Telemet
     conntrackIsLiberal: await isLiberal(),
   })
   const { store, families } = assembly
-  const { source, write, hasNodes, close } = openSource(context, facts => telemetry.metrics.requested(facts))
   telemetry.attach({ store, families, source, write, hasNodes })
   const ready = Promise.withResolvers<void>()
   const nodeKnown = Promise.withResolvers<void>()
   const stop = new AbortController()
   const ended = AbortSignal.any([signal, stop.signal])
   let scheduled = false
+  /** What waits for the API server must not count as rules that are late: a restart would not help. */
+  let isWhole = false
 
   const feeding = source.start(event => {
     telemetry.heard(event)
@@ -125,15 +162,27 @@ async function underOneConfiguration(context: CommandContext, telemetry: Telemet
     // One hand-over for all events of this turn of the loop.
     setImmediate(() => {
       scheduled = false
-      assembly.distribute()
+      if (isWhole) assembly.distribute()
     })
   }, ended)
   const syncing = (async () => {
     await untilAborted(ready.promise, ended)
-    await Promise.race([untilAborted(nodeKnown.promise, ended), sleep(nodePatienceMs, undefined, { ref: false })])
+    const known = untilAborted(nodeKnown.promise, ended).then(() => true)
+    const within = (ms: number) => Promise.race([known, sleep(ms, false, { ref: false })])
+    if (!(await within(nodePatienceMs)) && hasNodes && (await holdsRules(families, ended))) {
+      await within(
+        configuration.detectLocalMode === 'NodeCIDR' ? keptRulesPatienceMs.podCIDRs : keptRulesPatienceMs.node,
+      )
+    }
+    isWhole = true
     assembly.distribute()
+    void Promise.race(families.map(({ syncer }) => syncer.untilSynced(ended))).then(synced => synced && proven())
     await Promise.all(
       families.map(async family => {
+        if (family.family === 'IPv4' && !family.network().localhostNodePorts) {
+          const complaint = await closeLocalnet(exec, ended)
+          if (complaint !== undefined) log.warn({ family: family.family }, complaint)
+        }
         await prepareMode(family, log)
         void afterFirstSync(family, { ...context, exec })
         await family.syncer.run(ended)
@@ -165,12 +214,9 @@ async function underOneConfiguration(context: CommandContext, telemetry: Telemet
 
 const addressesEveryMs = 5_000
 
-/** IPVS mode names the node's addresses one by one; in the others the kernel knows them. */
-function followAddresses(
-  { commandLine, configuration }: CommandContext,
-  assembly: Assembly,
-): NodeJS.Timeout | undefined {
-  if (configuration.mode !== 'ipvs' || (commandLine.options.nodeAddresses ?? []).length > 0) return undefined
+/** Rules of IPVS mode, health checks of Services and stale flows of node ports name the node's addresses one by one. */
+function followAddresses({ commandLine }: CommandContext, assembly: Assembly): NodeJS.Timeout | undefined {
+  if ((commandLine.options.nodeAddresses ?? []).length > 0) return undefined
   return setInterval(() => assembly.readdress(hostAddresses()), addressesEveryMs).unref()
 }
 
@@ -192,26 +238,33 @@ async function afterFirstSync(family: FamilyAssembly, context: CommandContext): 
 
 /** ConfigMaps are replaced as a whole, by a link: what counts is what is in the file, not what happens to it. */
 const configurationEveryMs = 5_000
+const settleMs = 1_000
 
 /** Looks at the configuration file now and then. One that cannot be used is said once, and the one before stays in force. */
 function watchConfiguration(
   context: CommandContext,
-  refused: ReadonlySet<string>,
+  refused: Set<string>,
   changed: (context: CommandContext) => void,
 ): NodeJS.Timeout | undefined {
   const { commandLine, log } = context
   const path = commandLine.options.config ?? ''
-  if (path === '') return undefined
+  // Standard input cannot be read twice: a second configuration would have no objects.
+  if (path === '' || commandLine.options.manifests?.includes('-') === true) return undefined
   const held = JSON.stringify(context.configuration)
   let seen: string | undefined
   const look = async (): Promise<void> => {
     // A file that is gone for a moment is being replaced.
     const text = await readFile(path, 'utf8').catch(() => seen)
     if (text === undefined || text === seen) return
+    // Half a file may be a whole configuration, of defaults: it counts when it has come to rest.
+    await sleep(settleMs, undefined, { ref: false })
+    if ((await readFile(path, 'utf8').catch(() => undefined)) !== text) return
     seen = text
     try {
       const { configuration, notices } = load(commandLine, () => text)
       const wanted = JSON.stringify(configuration)
+      // Whoever goes back, and then tries again, has mended something.
+      if (wanted === held) refused.clear()
       if (wanted === held || refused.has(wanted)) return
       ipvsSettings(configuration)
       for (const notice of notices) log.warn(notice)

@@ -7,7 +7,6 @@ import { configurationDocument } from '../config/write.ts'
 import { healthHandler } from '../health/health-server.ts'
 import { HttpListener } from '../health/listener.ts'
 import type { ProxyHealth } from '../health/proxy-health.ts'
-import { ServiceHealth } from '../health/service-health.ts'
 import { conntrackFill } from '../kernel/conntrack.ts'
 import type { ModelEvent, ServiceKey } from '../model/records.ts'
 import type { Store } from '../model/store.ts'
@@ -25,6 +24,7 @@ import { describeFailure, type FamilyAssembly, isNeedless } from './assembly.ts'
 import type { CommandContext } from './context.ts'
 import { Ledger } from './ledger.ts'
 import { logging } from './logging.ts'
+import type { ServiceChecks } from './service-checks.ts'
 import { debugService, statusOf } from './status-of.ts'
 
 export interface TelemetryOptions {
@@ -33,6 +33,8 @@ export interface TelemetryOptions {
   readonly families: readonly Family[]
   /** Outlives one configuration: a node does not become unready because a file changed. */
   readonly health: ProxyHealth
+  /** Likewise. */
+  readonly checks: ServiceChecks
   /** Milliseconds since the epoch. */
   readonly startedAt: number
 }
@@ -60,7 +62,6 @@ export class Telemetry {
   readonly metrics: Metrics
   readonly #ledgers = new Map<Family, Ledger>()
   readonly #options: TelemetryOptions
-  readonly #serviceHealth = new Map<Family, ServiceHealth>()
   readonly #listeners: HttpListener[] = []
   readonly #rules = new Map<
     Family,
@@ -74,6 +75,13 @@ export class Telemetry {
     const { families, context } = options
     this.metrics = makeMetrics({ mode: context.configuration.mode, families, read: () => this.#read() })
     this.observer = this.#observe(logging(context.log))
+    options.checks.use({
+      addresses: family => this.#checkAddresses(family),
+      failed: (service, port, reason) => {
+        context.log.error({ service, port, reason }, 'the health check of a Service cannot be served')
+        this.#events?.record(say.serviceHealthFailed(this.#identity(service), options.nodeName, port, reason))
+      },
+    })
   }
 
   /** From now on there is something to look at, and somebody to write events to. */
@@ -120,14 +128,17 @@ export class Telemetry {
 
   /** The Node object may be another. */
   nodeChanged(): void {
-    const node = this.#parts?.store.node()
-    this.#options.health.nodeEligible(node === undefined && this.#parts?.hasNodes === false ? true : node?.eligible)
+    const { store, hasNodes = true } = this.#parts ?? {}
+    const node = store?.node()
+    // While Nodes are still listed, what was known before a change of the configuration holds.
+    if (node === undefined && hasNodes && store?.synced('Node') !== true) return
+    this.#options.health.nodeEligible(node === undefined && !hasNodes ? true : node?.eligible)
   }
 
   async close(): Promise<void> {
     this.metrics.stop()
     this.#events?.stop()
-    await Promise.all([...this.#listeners, ...this.#serviceHealth.values()].map(server => server.close()))
+    await Promise.all(this.#listeners.map(server => server.close()))
   }
 
   async #serve(
@@ -192,7 +203,7 @@ export class Telemetry {
         health.synced(family, morePending)
         this.metrics.synced(report)
         this.metrics.programmed(family, triggeredAt, Date.now())
-        this.#checksOf(family).update(ledger.checks)
+        this.#options.checks.update(family, ledger.checks)
       },
       failed: (family, error, failures) => {
         log.failed(family, error, failures)
@@ -240,23 +251,6 @@ export class Telemetry {
   #identity(key: ServiceKey): say.ServiceIdentity {
     const [namespace = '', name = ''] = key.split('/')
     return this.#parts?.store.service(key) ?? { namespace, name }
-  }
-
-  /** Serves from the first sync on: before, there is nothing behind an answer. */
-  #checksOf(family: Family): ServiceHealth {
-    const known = this.#serviceHealth.get(family)
-    if (known !== undefined) return known
-    const { health, nodeName, context } = this.#options
-    const made = new ServiceHealth({
-      addresses: () => this.#checkAddresses(family),
-      isProxyHealthy: () => health.isHealthy(),
-      onListenFailure: (service, port, reason) => {
-        context.log.error({ service, port, reason }, 'the health check of a Service cannot be served')
-        this.#events?.record(say.serviceHealthFailed(this.#identity(service), nodeName, port, reason))
-      },
-    })
-    this.#serviceHealth.set(family, made)
-    return made
   }
 
   /** All addresses of the family, or those of the node that nodePortAddresses names (§8.2). */

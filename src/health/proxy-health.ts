@@ -64,9 +64,11 @@ export class ProxyHealth {
   readonly #families: Map<Family, FamilyState>
   readonly #problems = new Map<string, string>()
   #nodeEligible: boolean | undefined
+  #timeoutMs: number
 
   constructor(options: ProxyHealthOptions) {
     this.#options = options
+    this.#timeoutMs = options.timeoutMs
     this.#families = new Map([...options.families].sort().map(family => [family, unreported()]))
   }
 
@@ -87,6 +89,12 @@ export class ProxyHealth {
     state.lastUpdated = this.#options.date()
     state.oldestPending = stillDirty ? this.#options.now() : undefined
     state.failure = undefined
+  }
+
+  /** Another configuration takes over, and queues everything anew: what waited under the one before waits no longer. */
+  restarted(timeoutMs = this.#timeoutMs): void {
+    this.#timeoutMs = timeoutMs
+    for (const state of this.#families.values()) state.oldestPending = undefined
   }
 
   /**
@@ -151,7 +159,7 @@ export class ProxyHealth {
   }
 
   #isLate({ oldestPending }: FamilyState): boolean {
-    return oldestPending !== undefined && this.#options.now() - oldestPending >= this.#options.timeoutMs
+    return oldestPending !== undefined && this.#options.now() - oldestPending >= this.#timeoutMs
   }
 
   #isReady(state: FamilyState): boolean {

@@ -12,10 +12,14 @@ export interface LogOptions {
   readonly destination?: NodeJS.WritableStream
 }
 
+/** The level of kube-proxy's `-v`. */
+export const levelOf = (verbosity: number): 'trace' | 'debug' | 'info' =>
+  verbosity >= 6 ? 'trace' : verbosity >= 4 ? 'debug' : 'info'
+
 /** A logger. Level debug from verbosity 4 on. */
 export function makeLogger(options: LogOptions): Logger {
   const out = options.destination ?? process.stderr
-  const level = options.verbosity >= 6 ? 'trace' : options.verbosity >= 4 ? 'debug' : 'info'
+  const level = levelOf(options.verbosity)
   const destination = options.format === 'json' ? out : textStream(out)
   return pino(
     { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: label => ({ level: label }) } },

@@ -182,6 +182,7 @@ export class Syncer {
     const compared = this.#compare || resync
     const triggeredAt = this.#triggeredAt
     this.#triggeredAt = []
+    let isWriting = false
     // What the kernel refused then it may take now: a module may have been loaded.
     if (resync) for (const { service } of this.#setAside.values()) this.#dirty.add(service)
     try {
@@ -191,6 +192,7 @@ export class Syncer {
         this.#compare = false
         this.#lastCompare = now()
       }
+      isWriting = true
       const { added, changed, removed } = await this.#committer.commit(compared, signal)
       this.#guard.synced({ compared, wrote: added + changed + removed > 0 })
       this.#isTrusted = true
@@ -209,7 +211,8 @@ export class Syncer {
           : new CommitError('transient', `sync failed: ${String(error)}`, { cause: error })
       // What was written is unknown: the next sync asks the kernel.
       this.#compare = true
-      this.#isTrusted &&= failure.kind === 'stale'
+      // That it could not be read is no reason to take what it lacks next time for our own doing.
+      this.#isTrusted &&= !isWriting || failure.kind === 'stale'
       this.#guard.synced({ compared: false, wrote: true })
       this.#triggeredAt.unshift(...triggeredAt)
       this.#failures += failure.kind === 'stale' && this.#failures === 0 ? 0 : 1

@@ -206,12 +206,37 @@ describe('with manifests', () => {
     )
     await until('the former mode', async () => (await get('127.0.0.1:10249/proxyMode')).body === 'iptables')
 
+    const localnet = async () => (await node.check('cat', '/proc/sys/net/ipv4/conf/all/route_localnet')).trim()
+    await until('its setting', async () => (await localnet()) === '1')
     await configured('mode: nftables')
     const tables = () => node.check('nft', 'list', 'tables')
     await until('the other mode', async () => (await tables()).includes('table ip penstock'))
     await until('the former mode to be gone', async () => !(await node.save()).some(line => line.includes('PENSTOCK-')))
     await until('the new mode to be told', async () => (await get('127.0.0.1:10249/proxyMode')).body === 'nftables')
     expect((await get('127.0.0.1:10256/healthz')).code).toBe(200)
+    // What iptables mode opened is closed with the rule that made it safe (CVE-2020-8558).
+    expect(await localnet()).toBe('0')
+    expect((await daemon.end('SIGTERM')).exitCode).toBe(0)
+  })
+
+  it('goes on answering load balancers while a changed configuration is taken over', async () => {
+    const path = await node.write('objects.json', manifest(balanced(32_000, 'node-a')))
+    const configured = (score: number) =>
+      node.write(
+        'proxy.conf',
+        `apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\noomScoreAdj: ${score}\n`,
+      )
+    const daemon = await node.start('--manifests', path, '--config', await configured(100))
+    await answers('127.0.0.1:32000/', 200)
+    await configured(200)
+    const starts = async () => (await daemon.log()).filter(({ msg }) => msg === 'starting').length
+    const codes = new Set<number>()
+    await until('the other configuration', async () => {
+      codes.add((await get('127.0.0.1:32000/')).code)
+      return (await starts()) === 2
+    })
+    for (let n = 0; n < 20; n++) codes.add((await get('127.0.0.1:32000/')).code)
+    expect([...codes]).toEqual([200])
     expect((await daemon.end('SIGTERM')).exitCode).toBe(0)
   })
 })

@@ -219,7 +219,9 @@ async function changeDevice(exec: Exec, step: Step, signal: AbortSignal): Promis
 
 /** What a failed program means for the syncer (`design.md` §3). */
 export function failure(command: string, result: ExecResult): CommitError {
-  const said = result.stderr.trim().split('\n')[0] ?? ''
+  const lines = result.stderr.trim().split('\n')
+  // modprobe speaks first where a module is missing; what follows from it comes after.
+  const said = lines.find(line => !line.startsWith('modprobe: ')) ?? lines[0] ?? ''
   const message = `${command}: ${said === '' ? `exit status ${result.exitCode}` : said}`
   const packages: Readonly<Record<string, string>> = { ip: 'iproute2' }
   if (result.notFound) {

@@ -1,7 +1,7 @@
 // `penstock cleanup`: removes everything of ours, of every backend, in both address families.
 import { defaultIpvsSettings } from '../backend/ipvs/settings.ts'
 import { backends } from '../backend/registry.ts'
-import { speaks } from '../kernel/host.ts'
+import { hasFamily } from '../kernel/host.ts'
 import { describeFailure } from './assembly.ts'
 import type { CommandContext } from './context.ts'
 import { closeLocalnet } from './localnet.ts'
@@ -16,7 +16,7 @@ export async function cleanup({ configuration, exec, signal, log }: CommandConte
     status = 1
   }
   for (const family of ['IPv4', 'IPv6'] as const) {
-    if (!speaks(family)) continue
+    if (!hasFamily(family)) continue
     for (const [mode, make] of Object.entries(backends)) {
       try {
         await make({ family, exec, ipvs }).cleanup(signal)

@@ -7,6 +7,7 @@ import { isLiberal } from '../kernel/conntrack.ts'
 import { hostAddresses } from '../kernel/host.ts'
 import { watchTables } from '../kernel/netlink/table-watch.ts'
 import { setOomScore } from '../kernel/oom.ts'
+import type { Family } from '../net/ip.ts'
 import { levelOf } from '../observe/log.ts'
 import { version } from '../version.ts'
 import { type Assembly, assemble, type FamilyAssembly, ipvsSettings } from './assembly.ts'
@@ -66,7 +67,8 @@ export async function serve(context: CommandContext): Promise<number> {
     })
     try {
       log.info({ version, mode: configuration.mode, families, node: nodeNameOf(under) }, 'starting')
-      await underOneConfiguration({ ...under, signal: AbortSignal.any([signal, fresh.signal]) }, telemetry, () => {
+      const bounded = { ...under, signal: AbortSignal.any([signal, fresh.signal]) }
+      await underOneConfiguration(bounded, families, telemetry, () => {
         // What fails from now on is not the configuration's fault.
         former = undefined
       })
@@ -103,7 +105,12 @@ async function holdsRules(families: readonly FamilyAssembly[], signal: AbortSign
 }
 
 /** @param proven called when the kernel holds what this configuration asks for. */
-async function underOneConfiguration(context: CommandContext, telemetry: Telemetry, proven: () => void): Promise<void> {
+async function underOneConfiguration(
+  context: CommandContext,
+  speaking: readonly Family[],
+  telemetry: Telemetry,
+  proven: () => void,
+): Promise<void> {
   const { commandLine, configuration, signal, log } = context
   // First: it is what may fail, and nothing is open yet.
   const { source, write, hasNodes, close } = openSource(context, facts => telemetry.metrics.requested(facts))
@@ -112,7 +119,7 @@ async function underOneConfiguration(context: CommandContext, telemetry: Telemet
   const exec = watch?.exec ?? context.exec
   const given = commandLine.options.nodeAddresses ?? []
   const flows = followFlows({
-    families: machineFamilies(),
+    families: speaking,
     exec,
     network: family => assembly.families.find(item => item.family === family)?.network(),
     log,
@@ -122,7 +129,7 @@ async function underOneConfiguration(context: CommandContext, telemetry: Telemet
   const assembly = assemble({
     configuration,
     nodeName: nodeNameOf(context),
-    families: machineFamilies(),
+    families: speaking,
     exec,
     hostAddresses: given.length > 0 ? given : hostAddresses(),
     givenAddresses: given,

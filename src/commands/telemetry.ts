@@ -205,8 +205,8 @@ export class Telemetry {
         this.metrics.programmed(family, triggeredAt, Date.now())
         this.#options.checks.update(family, ledger.checks)
       },
-      failed: (family, error, failures) => {
-        log.failed(family, error, failures)
+      failed: (family, error, failures, facts) => {
+        log.failed(family, error, failures, facts)
         const syncer = this.#parts?.families.find(item => item.family === family)?.syncer
         if (syncer !== undefined && isNeedless(error, syncer)) {
           health.expect(family, false)
@@ -214,7 +214,7 @@ export class Telemetry {
         }
         health.expect(family, true)
         health.failed(family, describeFailure(error), error.kind === 'denied' || error.kind === 'unsupported')
-        this.metrics.failed(family, error.kind)
+        this.metrics.failed(family, error.kind, facts)
         if (failures >= failuresWorthAnEvent) {
           this.#events?.record(say.syncFailing(nodeName, family, describeFailure(error)))
         }

@@ -15,6 +15,12 @@ export interface ServedPort extends Pick<ServicePort, 'protocol' | 'frontends'> 
   readonly serving?: readonly { readonly address: IP; readonly port: number }[]
 }
 
+/**
+ * Changes that wait where nothing can be removed, as without the means to. Beyond, everything is looked through when it can
+ * be; flows of Services that are gone by then end by themselves.
+ */
+const mostChanges = 10_000
+
 /** `address:port`; of a node port `*:port`. The last colon ends the address, so IPv6 needs no brackets. */
 type Key = string
 
@@ -114,7 +120,8 @@ export class ServedTable {
       isStale: flow => this.#isStale(flow, taken.changes, takesNodePorts),
       restore: () => {
         mergeInto(taken.changes, this.#due.changes)
-        this.#due = { everything: taken.everything || this.#due.everything, changes: taken.changes }
+        const everything = taken.everything || this.#due.everything || taken.changes.size > mostChanges
+        this.#due = { everything, changes: taken.changes.size > mostChanges ? new Map() : taken.changes }
       },
     }
   }

@@ -1,5 +1,5 @@
 // What the machine says of itself: addresses, host name, address families.
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { hostname, networkInterfaces, release } from 'node:os'
 import { type Family, type IP, parseIP } from '../net/ip.ts'
 
@@ -35,6 +35,9 @@ export function speaks(family: Family): boolean {
     return false
   }
 }
+
+/** True if the kernel has this family at all, switched off or not: rules may be left in it. */
+export const hasFamily = (family: Family): boolean => family === 'IPv4' || existsSync('/proc/net/if_inet6')
 
 /** The kernel's release, `6.1.0-13-amd64`. */
 export const kernelRelease = (): string => release()

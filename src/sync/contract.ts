@@ -74,6 +74,13 @@ export interface Conflict {
   readonly holder: ServiceKey
 }
 
+/** Of a sync that failed. */
+export interface FailureFacts {
+  readonly durationMs: number
+  /** The kernel was to be read and compared. */
+  readonly compared: boolean
+}
+
 /** Told of what happens; must not throw. */
 export interface SyncObserver {
   /** Something is to be written. Told again and again until `synced`; cheap. */
@@ -81,7 +88,7 @@ export interface SyncObserver {
   /** What a Service is on this node now, before it is written: its ports, none if it is gone or has nothing here. */
   resolved?(family: Family, service: ServiceKey, ports: readonly ServicePort[]): void
   synced(report: SyncReport): void
-  failed(family: Family, error: CommitError, retries: number): void
+  failed(family: Family, error: CommitError, retries: number, facts: FailureFacts): void
   setAside(item: SetAside): void
   conflict(item: Conflict): void
   /** Somebody changed rules of ours or took them away; they are put back at once. */

@@ -218,7 +218,7 @@ export class Syncer {
       this.#failures += failure.kind === 'stale' && this.#failures === 0 ? 0 : 1
       this.#lastError = failure
       this.#finish(start)
-      if (!signal.aborted) observer.failed(family, failure, this.#failures)
+      if (!signal.aborted) observer.failed(family, failure, this.#failures, { durationMs: now() - start, compared })
       if (failure.kind === 'stale' && this.#failures === 0) {
         this.#failures = 1
         return this.#sync(signal)

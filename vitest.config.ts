@@ -1,5 +1,5 @@
 // `fast` needs no root and no kernel; `kernel` runs in network namespaces that the tests make themselves; `vm` tries
-// out hack/vm, takes minutes and is run by itself; `vm-scenarios` boots one virtual machine for all its tests.
+// out hack/vm and IPVS mode's daily life in it, takes minutes and is run by itself; `vm-scenarios` boots one virtual machine for all its tests.
 import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
@@ -12,7 +12,7 @@ export default defineConfig({
         test: {
           name: 'fast',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/kernel/**', 'test/vm/tool.test.ts', 'test/vm/scenarios.test.ts'],
+          exclude: ['test/kernel/**', 'test/vm/{tool,scenarios,ipvs-life}.test.ts'],
           testTimeout: 60_000,
         },
       },
@@ -27,7 +27,7 @@ export default defineConfig({
       {
         test: {
           name: 'vm',
-          include: ['test/vm/tool.test.ts'],
+          include: ['test/vm/tool.test.ts', 'test/vm/ipvs-life.test.ts'],
           testTimeout: 300_000,
           hookTimeout: 300_000,
           fileParallelism: false,

@@ -12,17 +12,18 @@ export interface Window {
 export const unexplained = (moments: readonly Moment[], windows: readonly Window[], graceMs: number): Moment[] =>
   moments.filter(({ at }) => !windows.some(({ from, to }) => at >= from && (to === undefined || at <= to + graceMs)))
 
-/**
- * How much more memory a process may hold at the end of its life than after it has warmed up. Node lets the heap grow and
- * shrink by some 10 MB between collections with the same objects in it, and by 15 MB in the first minute. It bounds the sum,
- * not the rate: what leaks at all outgrows it if only the soak is long enough; in a night of eight hours that is 3 MB an hour.
- */
-export const mostGrowthBytes = 25_000_000
-
 /** Shorter lives tell nothing: the compiler is at work yet, and the heap has not found its size. Milliseconds. */
 const shortestLifeMs = 20_000
 /** From here on a line through the readings says more than two medians. Milliseconds. */
 const longLifeMs = 300_000
+
+/**
+ * How much more memory a process may hold at the end of its life than after it has warmed up. Node lets the heap grow and
+ * shrink by some 10 MB between collections with the same objects in it, and is not done warming up within a minute. It bounds
+ * the sum, not the rate: what leaks at all outgrows it if only the soak is long enough; in a night of eight hours that is 2 MB
+ * an hour.
+ */
+export const mostGrowthBytes = (lastedMs: number): number => (lastedMs < longLifeMs ? 25_000_000 : 15_000_000)
 
 export interface Growth {
   readonly readings: number

@@ -347,7 +347,7 @@ class Run {
     for (const { grownBytes, lastedMs } of growthOf(this.#readings)) {
       if (grownBytes === undefined) continue
       const text = `${megabytes(grownBytes)} MB in ${Math.round(lastedMs / 1000)} s after it had warmed up`
-      if (grownBytes > mostGrowthBytes) this.fail(`memory grows: ${text}`)
+      if (grownBytes > mostGrowthBytes(lastedMs)) this.fail(`memory grows: ${text}`)
     }
   }
 

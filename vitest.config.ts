@@ -5,8 +5,8 @@ import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
   test: {
-    // More than vitest would take: kernel tests wait for most of their time.
-    maxWorkers: availableParallelism() + 1,
+    // One more than vitest would take: much of the time is waiting for the kernel.
+    maxWorkers: availableParallelism(),
     projects: [
       {
         test: {

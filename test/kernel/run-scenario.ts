@@ -150,6 +150,9 @@ const isInWorld = (address: string): boolean =>
   /^10\.244\.[12]\.|^fd00:10:244:[12]:/.test(address) ||
   [...places.nodeAddresses, ...places.otherNodeAddresses].some(own => own === address)
 
+/** That an answer may take: on a busy machine a lost SYN is sent again after 1, 3 and 7 s. */
+const patienceMs = 10_000
+
 /** A sentence if what became of the packet is not what it should be. */
 async function complaintAbout(world: World, { packet, origin, expect }: ScenarioPacket): Promise<string | undefined> {
   if (!isProbed(packet.protocol)) return undefined
@@ -158,7 +161,8 @@ async function complaintAbout(world: World, { packet, origin, expect }: Scenario
   // A refusal that arrives while the kernel is still inside connect() counts, for TCP over IPv6, only at the first
   // retransmission one second later.
   const slowRefusal = protocol === 'TCP' && src.includes(':')
-  const timeoutMs = expect.verdict === 'drop' ? (slowRefusal ? 1500 : 400) : expect.verdict === 'none' ? 400 : 4000
+  const timeoutMs =
+    expect.verdict === 'drop' ? (slowRefusal ? 1500 : 400) : expect.verdict === 'none' ? 400 : patienceMs
   const probe: Probe = { src, dst, port, protocol, timeoutMs }
   if (expect.verdict === 'dnat') {
     const count = expect.endpoints.length

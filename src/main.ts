@@ -4,6 +4,7 @@ import { cleanup } from './commands/cleanup.ts'
 import { compile } from './commands/compile.ts'
 import type { CommandContext } from './commands/context.ts'
 import { doctor } from './commands/doctor.ts'
+import { machineNetlink } from './commands/netlink.ts'
 import { plan } from './commands/plan.ts'
 import { run } from './commands/run.ts'
 import { status } from './commands/status.ts'
@@ -30,7 +31,8 @@ async function main(argv: readonly string[], signal: AbortSignal): Promise<numbe
     return 0
   }
   const log = makeLogger({ format: configuration.logging.format, verbosity: configuration.logging.verbosity })
-  const context: CommandContext = { commandLine, configuration, notices, log, exec: machineExec, signal, print: say }
+  const machine = { exec: machineExec, netlink: machineNetlink }
+  const context: CommandContext = { commandLine, configuration, notices, log, ...machine, signal, print: say }
   return subcommand(commandLine, context)
 }
 

@@ -2,7 +2,7 @@
 import { type Backend, CommitError } from '../backend/backend.ts'
 import { parseScheduling } from '../backend/ipvs/servers.ts'
 import type { IpvsSettings } from '../backend/ipvs/settings.ts'
-import { backendFor, backends } from '../backend/registry.ts'
+import { backendFor, backends, type Netlink } from '../backend/registry.ts'
 import { ConfigError, type Configuration } from '../config/types.ts'
 import type { Exec } from '../kernel/exec.ts'
 import { Store } from '../model/store.ts'
@@ -20,6 +20,9 @@ export interface AssemblyOptions {
   readonly nodeName: string
   readonly families: readonly Family[]
   readonly exec: Exec
+  /** See BackendOptions. */
+  readonly netlink?: Netlink | undefined
+  readonly own?: boolean
   readonly hostAddresses: readonly IP[]
   /** From the command line. */
   readonly givenAddresses: readonly IP[]
@@ -51,7 +54,7 @@ const maxBackoffMs = 30_000
 
 /** Throws ConfigError when this version has no backend for the configured mode. */
 export function assemble(options: AssemblyOptions): Assembly {
-  const { configuration, nodeName, exec, givenAddresses, observer } = options
+  const { configuration, nodeName, exec, netlink, own = false, givenAddresses, observer } = options
   let { hostAddresses } = options
   const store = new Store({ nodeName, families: options.families, startedAt: Date.now() })
   const { conntrackIsLiberal = false } = options
@@ -66,7 +69,8 @@ export function assemble(options: AssemblyOptions): Assembly {
 
   const ipvs = ipvsSettings(configuration)
   const families = options.families.map(family => {
-    const backend = backendFor(configuration.mode, { family, exec, ipvs })
+    const means = netlink === undefined ? { exec } : { exec, netlink }
+    const backend = backendFor(configuration.mode, { family, ipvs, own, ...means })
     if (backend === undefined) {
       const known = Object.keys(backends).join(', ')
       throw new ConfigError('the mode cannot be used', [

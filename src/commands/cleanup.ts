@@ -7,7 +7,7 @@ import type { CommandContext } from './context.ts'
 import { closeLocalnet } from './localnet.ts'
 
 /** Exit status 1 if anything could not be removed; the rest is removed all the same. */
-export async function cleanup({ configuration, exec, signal, log }: CommandContext): Promise<number> {
+export async function cleanup({ configuration, exec, netlink, signal, log }: CommandContext): Promise<number> {
   const ipvs = { ...defaultIpvsSettings, excludeCIDRs: configuration.ipvs.excludeCIDRs }
   let status = 0
   const complaint = await closeLocalnet(exec, signal)
@@ -19,7 +19,7 @@ export async function cleanup({ configuration, exec, signal, log }: CommandConte
     if (!hasFamily(family)) continue
     for (const [mode, make] of Object.entries(backends)) {
       try {
-        await make({ family, exec, ipvs }).cleanup(signal)
+        await make({ family, exec, ipvs, ...(netlink === undefined ? {} : { netlink: netlink() }) }).cleanup(signal)
       } catch (error) {
         log.error({ family, mode, error: describeFailure(error) }, 'cleanup failed')
         status = 1

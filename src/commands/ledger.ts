@@ -7,6 +7,7 @@ import type { Conflict } from '../sync/contract.ts'
 /** Of one address family. A change costs what the Service costs; nothing walks all of them. */
 export class Ledger {
   readonly #checks = new Map<ServiceKey, ServiceHealthCheck>()
+  #changedChecks = new Map<ServiceKey, ServiceHealthCheck | undefined>()
   readonly #withoutLocal = { internal: new Map<ServiceKey, number>(), external: new Map<ServiceKey, number>() }
   readonly #counts = { internal: 0, external: 0 }
   /** Told of since the Service was resolved the last time. */
@@ -34,10 +35,13 @@ export class Ledger {
     if (conflicts.length === 0) this.#conflicts.delete(service)
     else this.#conflicts.set(service, conflicts)
     const check = ports.find(({ healthCheckNodePort }) => healthCheckNodePort !== 0)
-    if (check === undefined) this.#checks.delete(service)
-    else {
+    if (check === undefined) {
+      if (this.#checks.delete(service)) this.#changedChecks.set(service, undefined)
+    } else {
       const { healthCheckNodePort: port, localReadyEndpoints: localEndpoints = 0 } = check
-      this.#checks.set(service, { port, localEndpoints })
+      const known = { port, localEndpoints }
+      this.#checks.set(service, known)
+      this.#changedChecks.set(service, known)
     }
     this.#count('internal', service, ports)
     this.#count('external', service, ports)
@@ -46,6 +50,13 @@ export class Ledger {
   /** Health checks of Services, by Service. */
   get checks(): ReadonlyMap<ServiceKey, ServiceHealthCheck> {
     return this.#checks
+  }
+
+  /** Health checks of Services that were taken since the last call; undefined where there is none any more. */
+  takeChangedChecks(): ReadonlyMap<ServiceKey, ServiceHealthCheck | undefined> {
+    const changed = this.#changedChecks
+    this.#changedChecks = new Map()
+    return changed
   }
 
   /** Service ports that a Local policy drops here, because their endpoints are on other nodes. */

@@ -35,6 +35,7 @@ export async function loadAssembly(
     nodeName: nodeNameOf(context),
     families,
     exec: context.exec,
+    netlink: context.netlink?.(),
     hostAddresses: given.length > 0 ? given : hostAddresses(),
     givenAddresses: given,
     observer: quiet(context),

@@ -34,6 +34,8 @@ async function assembled(context: CommandContext, options: Partial<AssemblyOptio
     nodeName: nodeNameOf(context),
     families: machineFamilies(),
     exec: context.exec,
+    netlink: context.netlink?.(),
+    own: true,
     hostAddresses: given.length > 0 ? given : hostAddresses(),
     givenAddresses: given,
     observer: logging(context.log),

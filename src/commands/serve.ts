@@ -1,6 +1,7 @@
 // The daemon: keeps this node's rules equal to the cluster, under one configuration after another.
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
 import { load } from '../config/load.ts'
 import { ProxyHealth } from '../health/proxy-health.ts'
 import { isLiberal } from '../kernel/conntrack.ts'
@@ -131,6 +132,11 @@ async function underOneConfiguration(
     nodeName: nodeNameOf(context),
     families: speaking,
     exec,
+    netlink: context.netlink?.({
+      opened: port => watch?.adopt(port),
+      missing: reason => log.info({ reason }, 'programs write the rules'),
+    }),
+    own: true,
     hostAddresses: given.length > 0 ? given : hostAddresses(),
     givenAddresses: given,
     observer: {
@@ -183,7 +189,9 @@ async function underOneConfiguration(
     }
     isWhole = true
     assembly.distribute()
-    void Promise.race(families.map(({ syncer }) => syncer.untilSynced(ended))).then(synced => synced && proven())
+    const synced = families.map(({ syncer }) => syncer.untilSynced(ended))
+    void Promise.race(synced).then(isSynced => isSynced && proven())
+    void Promise.race([Promise.all(synced), sleep(startedWithinMs, undefined, { ref: false })]).then(spareMemory)
     await Promise.all(
       families.map(async family => {
         if (family.family === 'IPv4' && !family.network().localhostNodePorts) {
@@ -217,6 +225,19 @@ async function underOneConfiguration(
     await flows.close()
     for (const { backend } of families) backend.stop?.()
   }
+}
+
+/** A family that is not in the kernel by now is no longer starting. */
+const startedWithinMs = 60_000
+
+/**
+ * From now on memory is worth more than time: V8 collects what the start has left within some 10 s, in steps, and returns it.
+ * It does not by itself as long as it believes that somebody waits in front of a screen. With 10,000 Services of 5 endpoints
+ * each in iptables mode 177 MB are resident when all is programmed, and 132 MB 15 s later; changes then cost 0.04 ms more.
+ * From the beginning on, a start would take a third more CPU.
+ */
+function spareMemory(): void {
+  setFlagsFromString('--optimize-for-size')
 }
 
 const addressesEveryMs = 5_000

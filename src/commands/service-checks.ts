@@ -26,13 +26,22 @@ export class ServiceChecks {
 
   /** Serves exactly these in a family. To be called after a sync: before, there is nothing behind an answer. */
   update(family: Family, checks: ReadonlyMap<ServiceKey, ServiceHealthCheck>): void {
-    const server = this.#servers.get(family) ?? this.#make(family)
-    this.#servers.set(family, server)
-    server.update(checks)
+    this.#server(family).update(checks)
+  }
+
+  /** Likewise, where only these changed since the last `update` or `change`; undefined: no check any more. */
+  change(family: Family, changed: ReadonlyMap<ServiceKey, ServiceHealthCheck | undefined>): void {
+    this.#server(family).change(changed)
   }
 
   async close(): Promise<void> {
     await Promise.all([...this.#servers.values()].map(server => server.close()))
+  }
+
+  #server(family: Family): ServiceHealth {
+    const server = this.#servers.get(family) ?? this.#make(family)
+    this.#servers.set(family, server)
+    return server
   }
 
   #make(family: Family): ServiceHealth {

@@ -1,6 +1,7 @@
 // Everything that is told of what the daemon does: the log, metrics, health, events; and the servers that show it.
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Source } from '../api/source.ts'
+import type { Program } from '../backend/backend.ts'
 import { tableOf } from '../backend/xtables/names.ts'
 import type { ListenAddress } from '../config/types.ts'
 import { configurationDocument } from '../config/write.ts'
@@ -19,6 +20,7 @@ import { metricsHandler } from '../observe/http.ts'
 import { type FamilyReadings, type Metrics, makeMetrics, type Readings } from '../observe/metrics.ts'
 import { nodePortIPs } from '../policy/node-ports.ts'
 import type { SyncObserver } from '../sync/contract.ts'
+import { inSlices, type Steps } from '../sync/slices.ts'
 import { version } from '../version.ts'
 import { describeFailure, type FamilyAssembly, isNeedless } from './assembly.ts'
 import type { CommandContext } from './context.ts'
@@ -56,6 +58,24 @@ const failuresWorthAnEvent = 3
 /** How long an event that precedes the end of the program may take. */
 const lastWordMs = 3_000
 
+/** Rules of ours, by table. */
+interface RuleCounts {
+  readonly filter: number
+  readonly nat: number
+}
+
+/** Of 30,000 Services there are 100,000: one scrape must not hold the rest. */
+function* countRules(program: Program): Steps<RuleCounts> {
+  const counts = { filter: 0, nat: 0 }
+  let seen = 0
+  for (const [key, value] of program) {
+    if (++seen % 256 === 0) yield
+    const table = tableOf(key.split('/', 1)[0] ?? '')
+    if (table !== undefined && table !== 'mangle' && value !== '') counts[table] += value.split('\n').length
+  }
+  return counts
+}
+
 /** Lives as long as one configuration is in force. */
 export class Telemetry {
   readonly observer: SyncObserver
@@ -63,10 +83,7 @@ export class Telemetry {
   readonly #ledgers = new Map<Family, Ledger>()
   readonly #options: TelemetryOptions
   readonly #listeners: HttpListener[] = []
-  readonly #rules = new Map<
-    Family,
-    { readonly at: number | undefined; readonly counts: { readonly filter: number; readonly nat: number } }
-  >()
+  readonly #rules = new Map<Family, { readonly at: number | undefined; readonly counts: RuleCounts }>()
   #parts: Parts | undefined
   #events: EventRecorder | undefined
 
@@ -199,11 +216,15 @@ export class Telemetry {
         log.synced(report)
         const { family, triggeredAt, morePending } = report
         const ledger = this.#ledger(family)
+        const isFirst = ledger.lastSync === undefined
         ledger.lastSync = Date.now()
         health.synced(family, morePending)
         this.metrics.synced(report)
         this.metrics.programmed(family, triggeredAt, Date.now())
-        this.#options.checks.update(family, ledger.checks)
+        const changed = ledger.takeChangedChecks()
+        // An earlier configuration may have left checks of Services that are gone.
+        if (isFirst) this.#options.checks.update(family, ledger.checks)
+        else this.#options.checks.change(family, changed)
       },
       failed: (family, error, failures, facts) => {
         log.failed(family, error, failures, facts)
@@ -260,17 +281,12 @@ export class Telemetry {
     return [parseIP(family === 'IPv4' ? '0.0.0.0' : '::')].filter(ip => ip !== undefined)
   }
 
-  /** Rules of ours in each table; counted anew only after a sync. */
-  #rulesOf(family: Family): { readonly filter: number; readonly nat: number } {
+  /** Counted anew only after a sync. */
+  async #rulesOf(family: Family, program: Program): Promise<RuleCounts> {
     const { lastSync } = this.#ledger(family)
     const known = this.#rules.get(family)
     if (known !== undefined && known.at === lastSync) return known.counts
-    const counts = { filter: 0, nat: 0 }
-    const program = this.#parts?.families.find(item => item.family === family)?.syncer.program.objects ?? new Map()
-    for (const [key, value] of program) {
-      const table = tableOf(key.split('/', 1)[0] ?? '')
-      if (table !== undefined && table !== 'mangle' && value !== '') counts[table] += value.split('\n').length
-    }
+    const counts = await inSlices(countRules(program))
     this.#rules.set(family, { at: lastSync, counts })
     return counts
   }
@@ -286,7 +302,9 @@ export class Telemetry {
         kernelObjects: syncer.program.objects.size,
         setAside: syncer.setAsides.length,
         noLocalEndpoints: this.#ledger(family).noLocalEndpoints,
-        ...(this.#options.context.configuration.mode === 'iptables' ? { rules: this.#rulesOf(family) } : {}),
+        ...(this.#options.context.configuration.mode === 'iptables'
+          ? { rules: await this.#rulesOf(family, syncer.program.objects) }
+          : {}),
       }
     }
     return {

@@ -15,7 +15,7 @@ export interface ServiceHealthCheck {
 export interface ServiceHealthOptions {
   /**
    * The addresses to listen on, of one family: 0.0.0.0 or ::, or the node's addresses that nodePortAddresses admits.
-   * Asked at every update, so that an address that comes later is served too; kube-proxy looks at the start only.
+   * Asked at every update and change, so that an address that comes later is served too; kube-proxy looks at the start only.
    */
   readonly addresses: () => readonly IP[]
   /** Whether the proxy programs its rules (`ProxyHealth.isHealthy`), whatever the node's eligibility. */
@@ -67,11 +67,12 @@ export class ServiceHealth {
     this.#settle(this.#checks.keys())
   }
 
-  /** Serves one Service's check, or no longer if undefined: `update` for a change that touches no other Service. */
-  set(service: ServiceKey, check: ServiceHealthCheck | undefined): void {
-    if (this.#checks.get(service)?.port !== check?.port) this.#remove(service)
-    if (check !== undefined) this.#add(service, check)
-    this.#settle([service])
+  /** `update` for these Services alone, undefined for one that has no check any more. Costs what they cost. */
+  change(changed: ReadonlyMap<ServiceKey, ServiceHealthCheck | undefined>): void {
+    if (changed.size === 0) return
+    for (const [service, check] of changed) if (this.#checks.get(service)?.port !== check?.port) this.#remove(service)
+    for (const [service, check] of changed) if (check !== undefined) this.#add(service, check)
+    this.#settle(changed.keys())
   }
 
   /** Gives all ports up at once and ends all connections. */

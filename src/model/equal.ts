@@ -30,6 +30,20 @@ function listOf<T>(equal: Equal<T>): Equal<readonly T[]> {
   }
 }
 
+/** For lists that are kept in another form than they came in. */
+function sequenceOf<T>(equal: Equal<T>): Equal<Iterable<T> & { readonly length: number }> {
+  return (a, b) => {
+    if (a === b) return true
+    if (a.length !== b.length) return false
+    const others = b[Symbol.iterator]()
+    for (const item of a) {
+      const other = others.next()
+      if (other.done === true || !equal(item, other.value)) return false
+    }
+    return true
+  }
+}
+
 function maybe<T>(equal: Equal<T>): Equal<T | undefined> {
   return (a, b) => (a === undefined || b === undefined ? a === b : equal(a, b))
 }
@@ -84,7 +98,7 @@ export const equalSlices: Equal<EndpointSliceRecord> = recordOf<EndpointSliceRec
   service: same,
   family: same,
   ports: listOf(endpointPort),
-  endpoints: listOf(endpoint),
+  endpoints: sequenceOf(endpoint),
   triggeredAt: ignored,
 })
 

@@ -55,6 +55,11 @@ export interface EndpointRecord {
   readonly nodeHints?: readonly string[]
 }
 
+/** Endpoints in the order of their slice. An array is one; the store keeps a form that holds less. */
+export interface EndpointList extends Iterable<EndpointRecord> {
+  readonly length: number
+}
+
 export interface EndpointPortRecord {
   readonly name: string
   readonly protocol: Protocol
@@ -68,7 +73,7 @@ export interface EndpointSliceRecord {
   readonly service: string
   readonly family: Family
   readonly ports: readonly EndpointPortRecord[]
-  readonly endpoints: readonly EndpointRecord[]
+  readonly endpoints: EndpointList
   /** `endpoints.kubernetes.io/last-change-trigger-time` in milliseconds since the epoch. */
   readonly triggeredAt?: number
 }

@@ -1,5 +1,6 @@
 // The model in memory: what the API holds, indexed by Service, and which Services must be looked at again. No I/O.
 import { type CIDR, type Family, formatCIDR } from '../net/ip.ts'
+import { compactService, compactSlice } from './compact.ts'
 import { equalNodes, equalServiceCIDRs, equalServices, equalSlices } from './equal.ts'
 import {
   type EndpointSliceRecord,
@@ -22,6 +23,8 @@ export interface StoreOptions {
   readonly startedAt?: number
 }
 
+const noSlices: readonly EndpointSliceRecord[] = []
+
 /** How much the store holds. */
 export interface StoreSizes {
   readonly services: number
@@ -40,7 +43,8 @@ export class Store {
   readonly #families: readonly Family[]
   readonly #services = new Map<ServiceKey, ServiceRecord>()
   readonly #slices = new Map<string, EndpointSliceRecord>()
-  readonly #slicesOf = new Map<ServiceKey, Map<string, EndpointSliceRecord>>()
+  /** Never empty. Replaced, not changed: a Service has few slices, and a list costs a quarter of a map. */
+  readonly #slicesOf = new Map<ServiceKey, readonly EndpointSliceRecord[]>()
   readonly #serviceCIDRs = new Map<string, ServiceCIDRRecord>()
   readonly #synced = new Set<ModelKind>()
   readonly #triggers: TriggerTimes
@@ -83,7 +87,7 @@ export class Store {
 
   /** The slices that belong to a Service, of both families, in no particular order. */
   slices(key: ServiceKey): readonly EndpointSliceRecord[] {
-    return [...(this.#slicesOf.get(key)?.values() ?? [])]
+    return this.#slicesOf.get(key) ?? noSlices
   }
 
   /** Every Service there is. Stays valid while events are applied between two steps. */
@@ -171,7 +175,7 @@ export class Store {
     const before = this.#services.get(key)
     if (unchanged(before, record, equalServices)) return
     if (record === undefined) this.#services.delete(key)
-    else this.#services.set(key, record)
+    else this.#services.set(key, compactService(record))
     // A Service that came and went unseen stays dirty: whoever takes it finds nothing, and removes nothing.
     this.#dirty.add(key)
   }
@@ -183,10 +187,10 @@ export class Store {
     const owner = before && keyOf(before.namespace, before.service)
     const newOwner = record && keyOf(record.namespace, record.service)
     this.#endpoints += (record?.endpoints.length ?? 0) - (before?.endpoints.length ?? 0)
+    if (before !== undefined && owner !== undefined) this.#unlink(owner, before)
 
     // A slice relabelled to another Service takes its endpoints along (kube-proxy leaves them behind, §1.3).
     if (before !== undefined && owner !== undefined && owner !== newOwner) {
-      this.#unlink(owner, key)
       this.#triggers.drop(owner, before.family)
       this.#dirty.add(owner)
     }
@@ -194,18 +198,18 @@ export class Store {
       this.#slices.delete(key)
       return
     }
-    this.#slices.set(key, record)
+    const kept = compactSlice(record)
+    this.#slices.set(key, kept)
     const siblings = this.#slicesOf.get(newOwner)
-    if (siblings === undefined) this.#slicesOf.set(newOwner, new Map([[key, record]]))
-    else siblings.set(key, record)
+    this.#slicesOf.set(newOwner, siblings === undefined ? [kept] : [...siblings, kept])
     if (record.triggeredAt !== undefined) this.#triggers.add(newOwner, record.family, record.triggeredAt)
     this.#dirty.add(newOwner)
   }
 
-  #unlink(owner: ServiceKey, key: string): void {
-    const siblings = this.#slicesOf.get(owner)
-    siblings?.delete(key)
-    if (siblings?.size === 0) this.#slicesOf.delete(owner)
+  #unlink(owner: ServiceKey, slice: EndpointSliceRecord): void {
+    const left = this.#slicesOf.get(owner)?.filter(sibling => sibling !== slice) ?? noSlices
+    if (left.length === 0) this.#slicesOf.delete(owner)
+    else this.#slicesOf.set(owner, left)
   }
 
   #applyNode(key: string, record: NodeRecord | undefined): void {

@@ -92,6 +92,12 @@ export function ipFromHex(hex: string): IP {
 export const formatAddressPort = (ip: IP, port: number): string =>
   ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`
 
+/** Addresses in one text, for keeping many of them: a text of its own costs 24 bytes more an address. */
+export const joinIPs = (ips: readonly IP[]): string => ips.join(' ')
+
+/** The addresses of a text that `joinIPs` made. */
+export const splitIPs = (text: string): IP[] => (text === '' ? [] : (text.split(' ') as IP[]))
+
 function maskIP(ip: IP, prefix: number): IP {
   const hex = ipToHex(ip)
   const whole = prefix >> 2

@@ -32,7 +32,8 @@ export interface Contest {
 interface Claimant {
   readonly service: ServiceKey
   readonly createdAt: number
-  readonly wanted: ReadonlySet<string>
+  /** Each once. A list of one or two takes 60 bytes, a set 240. */
+  readonly wanted: readonly string[]
 }
 
 /** The older Service first; of the same age, the one whose `namespace/name` comes first. */
@@ -62,11 +63,11 @@ export class Claims {
     const before = this.#claimants.get(service)
     const alsoDirty = new Set<ServiceKey>()
     if (before !== undefined) {
-      const keeps = createdAt === before.createdAt ? wanted : undefined
-      for (const key of before.wanted) if (keeps?.has(key) !== true) this.#withdraw(before, key, alsoDirty)
+      const keeps = new Set(createdAt === before.createdAt ? wanted : [])
+      for (const key of before.wanted) if (!keeps.has(key)) this.#withdraw(before, key, alsoDirty)
     }
     const claimant: Claimant = { service, createdAt, wanted }
-    if (wanted.size === 0) this.#claimants.delete(service)
+    if (wanted.length === 0) this.#claimants.delete(service)
     else this.#claimants.set(service, claimant)
     for (const key of wanted) this.#enter(claimant, key, alsoDirty)
     return { ...this.#grant(service, ports), alsoDirty: [...alsoDirty] }
@@ -154,10 +155,8 @@ export class Claims {
   }
 }
 
-function wantedBy(ports: readonly ServicePort[]): Set<string> {
-  const wanted = new Set<string>()
-  for (const { frontends, protocol } of ports) {
-    for (const frontend of frontends) wanted.add(frontendKey(frontend, protocol))
-  }
-  return wanted
+function wantedBy(ports: readonly ServicePort[]): readonly string[] {
+  const keys = ports.flatMap(({ frontends, protocol }) => frontends.map(frontend => frontendKey(frontend, protocol)))
+  // As long as it must be: what is gathered piece by piece has room for more.
+  return keys.length === 1 ? [...keys] : [...new Set(keys)].slice()
 }

@@ -1,6 +1,7 @@
 // From the desired program to the kernel: commits what differs, and finds the owner at fault when the kernel refuses it.
-import { type Backend, CommitError, type KernelObject } from '../backend/backend.ts'
+import { type Backend, CommitError, type Delta, type KernelObject } from '../backend/backend.ts'
 import { DesiredProgram, type Deviation } from './program.ts'
+import { inSlices } from './slices.ts'
 
 /** Objects that a commit wrote. */
 export interface Counts {
@@ -60,7 +61,8 @@ export class Committer {
 
   /** Takes note of what the kernel really holds. Returns how that differs from what was believed. Throws CommitError. */
   async compare(signal: AbortSignal, mostExamples = 0): Promise<Deviation> {
-    return this.program.rebase(await this.#backend.read(signal), mostExamples)
+    const actual = await this.#backend.read(signal)
+    return inSlices(this.program.rebaseInSteps(actual, mostExamples))
   }
 
   /**
@@ -97,8 +99,13 @@ export class Committer {
     }
   }
 
+  /** What differs from what the kernel is believed to hold. */
+  pending(): Promise<Delta> {
+    return inSlices(this.program.pendingInSteps())
+  }
+
   async #commitPending(signal: AbortSignal): Promise<Counts> {
-    const delta = this.program.pending()
+    const delta = await this.pending()
     const counts = { added: delta.added.length, changed: delta.changed.length, removed: delta.removed.length }
     if (counts.added + counts.changed + counts.removed > 0) {
       await this.#backend.commit(this.#backend.plan(delta, this.program.objects), signal)

@@ -8,8 +8,11 @@ export interface Pace {
   readonly maxBackoffMs: number
 }
 
-/** An EndpointSlice follows its Service, and both families' slices each other, within a few milliseconds. */
-const settleMs = 5
+/**
+ * An EndpointSlice follows its Service, and both families' slices each other, within a few milliseconds. To wait longer for
+ * them than the last sync took costs more than to sync twice.
+ */
+const longestSettleMs = 5
 /** However long the syncs take, a change never waits longer than this for the one before to be digested. */
 const longestRestMs = 1_000
 
@@ -26,8 +29,9 @@ export interface Situation {
 }
 
 /**
- * Milliseconds to wait before the next sync. Without minSyncPeriod: an isolated change goes at once, and in a storm a sync
- * is followed by a rest as long as it took, so that at most half of the node's time goes into syncing.
+ * Milliseconds to wait before the next sync. Without minSyncPeriod: an isolated change goes at once, or where syncs take
+ * long after a few milliseconds; and in a storm a sync is followed by a rest as long as it took, so that at most half of
+ * the node's time goes into syncing.
  */
 export function waitBeforeSync(pace: Pace, situation: Situation): number {
   const { now, firstChange, lastEnd, lastDuration, failures, jitter } = situation
@@ -36,5 +40,6 @@ export function waitBeforeSync(pace: Pace, situation: Situation): number {
     return Math.max(0, lastEnd + backoff * (0.75 + jitter / 2) - now)
   }
   const rest = pace.minSyncPeriodMs ?? Math.min(lastDuration, longestRestMs)
-  return Math.max(0, firstChange + settleMs - now, lastEnd + rest - now)
+  const settle = Math.min(lastDuration, longestSettleMs)
+  return Math.max(0, firstChange + settle - now, lastEnd + rest - now)
 }

@@ -12,13 +12,14 @@ import type { SetAside, Suspicion, SyncerOptions } from './contract.ts'
 import { DriftGuard, mostExamples } from './drift.ts'
 import { waitBeforeSync } from './pace.ts'
 import type { DesiredProgram } from './program.ts'
+import { inSlices, type Steps } from './slices.ts'
 
-/** A full pass gives the event loop a turn at least this often. */
-const sliceMs = 10
 /** Times of changes that wait for a sync which succeeds; of a longer outage the rest says nothing new. */
 const mostTriggers = 10_000
 /** What passes by itself passes soon; a change must not wait half a minute for it. */
 const longestTransientBackoffMs = 5_000
+
+const ownerOf = ({ name, protocol }: ServicePort): string => `${name}/${protocol}`
 
 export class Syncer {
   readonly #options: SyncerOptions
@@ -172,7 +173,7 @@ export class Syncer {
   async difference(signal: AbortSignal): Promise<Delta> {
     await this.#compilePending()
     await this.#committer.compare(signal)
-    return this.program.pending()
+    return this.#committer.pending()
   }
 
   async #sync(signal: AbortSignal): Promise<void> {
@@ -273,8 +274,12 @@ export class Syncer {
   }
 
   /** Resolves and compiles what is dirty. Returns how many Services that were. */
-  async #compilePending(): Promise<number> {
-    const { reader, now } = this.#options
+  #compilePending(): Promise<number> {
+    return inSlices(this.#compileInSteps(), this.#options.now)
+  }
+
+  *#compileInSteps(): Steps<number> {
+    const { reader } = this.#options
     if (this.#all) {
       this.#committer.replaceSkeleton(this.#options.backend.skeleton(this.#options.network()))
       this.#all = false
@@ -282,7 +287,6 @@ export class Syncer {
       for (const key of this.#ports.keys()) this.#dirty.add(key)
     }
     let count = 0
-    let sliceEnd = now() + sliceMs
     // Keys added on the way, such as Services whose address became free, are visited too.
     for (const key of this.#dirty) {
       this.#dirty.delete(key)
@@ -293,10 +297,7 @@ export class Syncer {
         this.#putAside(key, key, `cannot be compiled: ${String(error)}`)
       }
       count++
-      if (now() > sliceEnd) {
-        await new Promise(next => setImmediate(next))
-        sliceEnd = now() + sliceMs
-      }
+      yield
     }
     return count
   }
@@ -308,16 +309,15 @@ export class Syncer {
     this.#options.observer.resolved?.(family, key, granted)
     // Everything is compiled before anything is replaced: a Service is taken whole or not at all.
     const compiled = new Map<string, readonly KernelObject[]>()
-    for (const port of granted) compiled.set(`${port.name}/${port.protocol}`, [...backend.compile(port, network)])
+    for (const port of granted) compiled.set(ownerOf(port), [...backend.compile(port, network)])
     for (const owner of this.#ports.get(key) ?? []) {
       this.#setAside.delete(owner)
       if (!compiled.has(owner)) this.#committer.replace(owner, [])
     }
     for (const [owner, objects] of compiled) this.#committer.replace(owner, objects)
     this.#setAside.delete(key)
-    const owners = [...compiled.keys()]
-    if (owners.length === 0) this.#ports.delete(key)
-    else this.#ports.set(key, owners)
+    if (granted.length === 0) this.#ports.delete(key)
+    else this.#ports.set(key, granted.map(ownerOf))
   }
 
   #resolve(

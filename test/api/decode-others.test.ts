@@ -93,7 +93,7 @@ describe('EndpointSlice', () => {
 
   test('only the first address counts, in canonical form', () => {
     const { record } = decode({ endpoints: [{ addresses: ['10.244.001.010', '10.244.1.11'] }] })
-    expect(record?.endpoints.map(({ address }) => address)).toEqual(['10.244.1.10'])
+    expect([...(record?.endpoints ?? [])].map(({ address }) => address)).toEqual(['10.244.1.10'])
   })
 
   test('conditions, node and hints as they are', () => {
@@ -119,11 +119,9 @@ describe('EndpointSlice', () => {
 
   test('conditions that are null count as their defaults, serving apart from ready', () => {
     const conditions = { ready: false, serving: null, terminating: null }
-    expect(decode({ endpoints: [{ ...endpoint, conditions }] }).record?.endpoints[0]).toMatchObject({
-      ready: false,
-      serving: true,
-      terminating: false,
-    })
+    expect(decode({ endpoints: [{ ...endpoint, conditions }] }).record?.endpoints).toMatchObject([
+      { ready: false, serving: true, terminating: false },
+    ])
   })
 
   test('the trigger time is read, and alone makes no difference', () => {

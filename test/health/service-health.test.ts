@@ -110,13 +110,17 @@ describe('a check', () => {
   it('is set and removed alone as well', async () => {
     const { checks } = make()
     const [first, second] = [await freePort(), await freePort()]
-    checks.set('shop/web', { port: first, localEndpoints: 1 })
-    checks.set('shop/other', { port: second, localEndpoints: 1 })
+    checks.change(desired({ 'shop/web': [first, 1] }))
+    checks.change(desired({ 'shop/other': [second, 1] }))
     expect([await served(first), await served(second)]).toEqual([200, 200])
-    checks.set('shop/web', { port: first, localEndpoints: 0 })
+    checks.change(desired({ 'shop/web': [first, 0] }))
     expect([await served(first), await served(second)]).toEqual([503, 200])
-    checks.set('shop/web', undefined)
-    checks.set('shop/unknown', undefined)
+    checks.change(
+      new Map([
+        ['shop/web', undefined],
+        ['shop/unknown', undefined],
+      ]),
+    )
     expect(await refusal(first)).toBe('ECONNREFUSED')
     expect(await served(second)).toBe(200)
   })
@@ -159,7 +163,7 @@ describe('a port that is taken', () => {
     checks.update(both)
     expect(await served(port)).toBe(200)
     expect(failures).toEqual([`shop/second ${port}: the health check of Service shop/first has port ${port}`])
-    checks.set('shop/first', undefined)
+    checks.change(new Map([['shop/first', undefined]]))
     expect(await served(port)).toBe(503)
     expect(JSON.parse((await ask(port, '/')).body).service.name).toBe('second')
     expect(failures).toHaveLength(1)

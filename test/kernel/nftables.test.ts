@@ -1,5 +1,5 @@
-// The nftables backend against the real nft, in a network namespace: what is written is accepted and read back equal. The
-// scenarios are in strict-nft.test.ts, which sends them to both.
+// The nftables backend against the real kernel, in network namespaces, by nft and by netlink: what is written is accepted and
+// read back equal, and what one writes the other reads as its own. The scenarios are in strict-nft.test.ts.
 import fc from 'fast-check'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { Backend } from '../../src/backend/backend.ts'
@@ -9,34 +9,49 @@ import { type Family, type IP, parseCIDR } from '../../src/net/ip.ts'
 import type { Network } from '../../src/policy/network.ts'
 import type { Endpoint, EndpointChoice, Frontend, ServicePort } from '../../src/policy/service-port.ts'
 import { DesiredProgram } from '../../src/sync/program.ts'
-import { Sandbox } from '../support/netns/sandbox.ts'
+import { listedLines } from '../backend/nftables/listing-lines.ts'
+import { backendWorker, remoteBackend } from '../backend/nftables/remote.ts'
+import type { BackendMethods } from '../backend/nftables/worker.ts'
+import { Sandbox, type Worker } from '../support/netns/sandbox.ts'
+
+/** By what the backend writes and reads; each in a namespace of its own. */
+const ways = ['nft', 'netlink'] as const
+type Way = (typeof ways)[number]
 
 let sandbox: Sandbox
+let worker: Worker<BackendMethods>
 
-const exec: Exec = {
+const execIn = (namespace: Way): Exec => ({
   async run(command, args, options = {}) {
     const input = options.input === undefined ? {} : { input: options.input }
-    const outcome = await sandbox.exec({ argv: [command, ...args], ...input })
+    const outcome = await sandbox.exec({ namespace, argv: [command, ...args], ...input })
     return { ...outcome, notFound: false }
   },
-}
+})
 const { signal } = new AbortController()
-const backends: Readonly<Record<Family, Backend>> = {
-  IPv4: nftablesBackend({ family: 'IPv4', exec }),
-  IPv6: nftablesBackend({ family: 'IPv6', exec }),
-}
+const backendOf = (way: Way, family: Family): Backend =>
+  way === 'nft' ? nftablesBackend({ family, exec: execIn('nft') }) : remoteBackend(() => worker, family)
 
 beforeAll(async () => {
   sandbox = await Sandbox.open()
+  await sandbox.addNamespaces(ways)
+  worker = await backendWorker(sandbox, 'netlink')
 })
 afterAll(async () => {
   await sandbox?.close()
 })
 beforeEach(async () => {
-  for (const backend of Object.values(backends)) await backend.cleanup(signal)
+  for (const way of ways) await sandbox.check({ namespace: way, argv: ['nft', 'flush', 'ruleset'] })
 })
 
-const nft = (script: string): Promise<string> => sandbox.check({ argv: ['nft', '-f', '-'], input: script })
+const nft = (namespace: Way, script: string): Promise<string> =>
+  sandbox.check({ namespace, argv: ['nft', '-f', '-'], input: script })
+
+/** What nft lists, elements one a line in an order of their own. */
+async function listing(namespace: Way): Promise<readonly string[]> {
+  const text = await sandbox.check({ namespace, argv: ['nft', '-n', 'list', 'ruleset'] })
+  return listedLines(text)
+}
 
 const asText = (program: ReadonlyMap<string, string>): string[] =>
   [...program].map(([key, value]) => `${key}\n${value}`).sort()
@@ -51,6 +66,25 @@ const network = (family: Family): Network => ({
   dropInvalid: true,
   nodeAddresses: [],
 })
+
+/** Networks of every kind. */
+function networksOf(family: Family): Network[] {
+  const cidrs = ['192.168.0.0/16', '192.168.3.0/24', '172.16.0.0/12', 'fd00:7::/32', 'fd00:7:1::/48'].flatMap(text => {
+    const cidr = parseCIDR(text)
+    return cidr === undefined || text.includes(':') !== (family === 'IPv6') ? [] : [cidr]
+  })
+  const [first] = cidrs
+  if (first === undefined) throw new Error('there is a CIDR of each family')
+  const changes: Partial<Network>[] = [
+    {},
+    { masqueradeAll: true },
+    { masqueradeMark: 0x80000000 },
+    { masqueradeMark: 1, detector: { kind: 'source-cidr', cidr: first } },
+    { detector: { kind: 'interface', name: 'cbr0' }, serviceCIDRs: cidrs },
+    { detector: { kind: 'none' }, nodePortAddresses: { kind: 'cidrs', cidrs }, serviceCIDRs: [first] },
+  ]
+  return changes.map(change => ({ ...network(family), ...change }))
+}
 
 const address = (family: Family, area: number, host: number): IP =>
   (family === 'IPv4'
@@ -124,8 +158,47 @@ async function settle(program: DesiredProgram, backend: Backend): Promise<void> 
   program.settle()
 }
 
-describe.each<Family>(['IPv4', 'IPv6'])('%s', family => {
-  const backend = backends[family]
+describe.each<Family>(['IPv4', 'IPv6'])('%s, netlink and nft', family => {
+  const byNetlink = backendOf('netlink', family)
+  const byNft = backendOf('nft', family)
+  /** What netlink wrote, read by nft; and the other way round. */
+  const netlinkByNft = nftablesBackend({ family, exec: execIn('netlink') })
+
+  test('write the same, and read what the other wrote', async () => {
+    const changes = fc.array(fc.tuple(fc.boolean(), servicePortOf(family)), { minLength: 1, maxLength: 5 })
+    const networks = fc.constantFrom(...networksOf(family))
+    const reader = await backendWorker(sandbox, 'nft')
+    const nftByNetlink = remoteBackend(() => reader, family)
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.tuple(networks, changes), { minLength: 1, maxLength: 3 }), async batches => {
+        for (const backend of [byNetlink, byNft]) await backend.cleanup(signal)
+        const program = new DesiredProgram()
+        for (const [network, batch] of batches) {
+          program.replace('skeleton', byNft.skeleton(network))
+          for (const [present, port] of batch) {
+            program.replace(port.name, present ? byNft.compile(port, network) : [])
+          }
+          const delta = program.pending()
+          for (const backend of [byNetlink, byNft]) {
+            await backend.commit(backend.plan(delta, program.objects), signal)
+          }
+          program.settle()
+          expect(await listing('netlink')).toEqual(await listing('nft'))
+          const wanted = asText(program.objects)
+          for (const backend of [byNetlink, byNft, netlinkByNft, nftByNetlink]) {
+            expect(asText(await backend.read(signal))).toEqual(wanted)
+          }
+        }
+      }),
+      { numRuns: 25, seed: 20_261_122 },
+    )
+  })
+})
+
+const cases = ways.flatMap(way => (['IPv4', 'IPv6'] as const).map(family => [way, family] as const))
+
+describe.each(cases)('by %s, %s', (way, family) => {
+  const backend = backendOf(way, family)
 
   test('random Services that come, change and go', async () => {
     const changes = fc.array(fc.tuple(fc.boolean(), servicePortOf(family)), { minLength: 1, maxLength: 5 })
@@ -147,26 +220,11 @@ describe.each<Family>(['IPv4', 'IPv6'])('%s', family => {
   })
 
   test('every kind of network', async () => {
-    const cidrs = ['192.168.0.0/16', '192.168.3.0/24', '172.16.0.0/12', 'fd00:7::/32', 'fd00:7:1::/48'].flatMap(
-      text => {
-        const cidr = parseCIDR(text)
-        return cidr === undefined || text.includes(':') !== (family === 'IPv6') ? [] : [cidr]
-      },
-    )
-    const [first] = cidrs
-    if (first === undefined) throw new Error('there is a CIDR of each family')
     const program = new DesiredProgram()
-    for (const change of [
-      {},
-      { masqueradeAll: true },
-      { masqueradeMark: 0x80000000 },
-      { masqueradeMark: 1, detector: { kind: 'source-cidr', cidr: first } },
-      { detector: { kind: 'interface', name: 'cbr0' }, serviceCIDRs: cidrs },
-      { detector: { kind: 'none' }, nodePortAddresses: { kind: 'cidrs', cidrs }, serviceCIDRs: [first] },
-    ] satisfies Partial<Network>[]) {
-      program.replace('skeleton', backend.skeleton({ ...network(family), ...change }))
+    for (const network of networksOf(family)) {
+      program.replace('skeleton', backend.skeleton(network))
       await settle(program, backend)
-      expect(asText(await backend.read(signal)), JSON.stringify(change)).toEqual(asText(program.objects))
+      expect(asText(await backend.read(signal)), JSON.stringify(network)).toEqual(asText(program.objects))
     }
   })
 
@@ -194,7 +252,7 @@ describe.each<Family>(['IPv4', 'IPv6'])('%s', family => {
 
     const table = `${family === 'IPv4' ? 'ip' : 'ip6'} penstock`
     const dynamic = [...program.objects.keys()].find(key => key.startsWith('set aff-'))?.slice('set '.length)
-    await nft(`add element ${table} ${dynamic} { ${address(family, 9, 1)}, ${address(family, 9, 2)} }`)
+    await nft(way, `add element ${table} ${dynamic} { ${address(family, 9, 1)}, ${address(family, 9, 2)} }`)
     program.rebase(await backend.read(signal))
     expect(program.pending()).toEqual({ added: [], changed: [], removed: [] })
 
@@ -213,7 +271,7 @@ describe.each<Family>(['IPv4', 'IPv6'])('%s', family => {
       `delete table ${table}`,
     ]
     for (const damage of damages) {
-      await nft(damage)
+      await nft(way, damage)
       program.rebase(await backend.read(signal))
       const { added, changed, removed } = program.pending()
       expect(added.length + changed.length + removed.length, damage).toBeGreaterThan(0)

@@ -71,6 +71,12 @@ describe.runIf(process.platform === 'linux')('a netlink socket', () => {
     expect((await one.collect({ type: getLink, payload: anyDevice })).map(nameOf)).toContain('lo')
   })
 
+  test('has a port that no other has', async () => {
+    const ports = [(await socket()).port, (await socket()).port, (await socket()).port]
+    expect(ports.every(port => port > 0)).toBe(true)
+    expect(new Set(ports).size).toBe(3)
+  })
+
   test('refuses what it is not for', async () => {
     const one = await socket()
     expect(() =>

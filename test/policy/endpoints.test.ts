@@ -89,7 +89,7 @@ describe('mergeEndpoints', () => {
     fc.assert(
       fc.property(lists, all => {
         const slices = all.map((endpoints, index) => slice(endpoints, { name: `web-${index}` }))
-        const reversed = slices.map(one => ({ ...one, endpoints: one.endpoints.toReversed() })).reverse()
+        const reversed = slices.map(one => ({ ...one, endpoints: [...one.endpoints].reverse() })).reverse()
         expect(mergeEndpoints(reversed, 'http', 'TCP', 'IPv4')).toEqual(mergeEndpoints(slices, 'http', 'TCP', 'IPv4'))
       }),
     )

@@ -2,11 +2,16 @@
 import { describe, expect, it } from 'vitest'
 import type { Backend } from '../../src/backend/backend.ts'
 import { iptablesBackend } from '../../src/backend/iptables/index.ts'
+import { Ledger } from '../../src/commands/ledger.ts'
+import { ServiceHealth } from '../../src/health/service-health.ts'
 import type { ModelEvent, ServiceKey } from '../../src/model/records.ts'
 import { Store } from '../../src/model/store.ts'
+import { Claims } from '../../src/policy/claims.ts'
+import { Syncer } from '../../src/sync/syncer.ts'
 import { gone, ip, serviceEvent } from '../model/build.ts'
 import { StrictExec } from '../support/strict-iptables/exec.ts'
-import { harness } from './harness.ts'
+import { FakeKernel, fakeBackend } from './fake-backend.ts'
+import { harness, networkOf, nodeViewOf } from './harness.ts'
 import { arrives, endpointsBecome, numbered, upTo } from './objects.ts'
 
 /** A store that counts what is asked of it. */
@@ -114,4 +119,79 @@ describe.each(['nft', 'legacy'] as const)('with the %s variant', variant => {
     const [cost] = await costs(variant, 300, [[serviceEvent(numbered(7, { uid: 'another' }))]])
     expect(cost).toMatchObject({ asked: 2, compiled: 1, objects: 0, spawned: [], bytes: 0 })
   })
+})
+
+/** What the rest of the daemon is told of one change, with so many Services that all have a health check. */
+async function checksTold(services: number) {
+  const ledger = new Ledger()
+  const store = new CountingStore({ nodeName: 'node-a' })
+  let addressesAsked = 0
+  const checks = new ServiceHealth({
+    // None to listen on: what counts is how often somebody looks.
+    addresses: () => {
+      addressesAsked++
+      return []
+    },
+    isProxyHealthy: () => true,
+    onListenFailure: () => undefined,
+  })
+  const told: (readonly ServiceKey[])[] = []
+  const syncer = new Syncer({
+    family: 'IPv4',
+    backend: fakeBackend(new FakeKernel()),
+    reader: store,
+    claims: new Claims(),
+    node: () => nodeViewOf('IPv4'),
+    network: () => networkOf('IPv4'),
+    pace: { minBackoffMs: 250, maxBackoffMs: 30_000 },
+    resyncMs: 900_000,
+    observer: {
+      resolved: (_, service, ports) => ledger.take(service, ports),
+      synced: () => {
+        const changed = ledger.takeChangedChecks()
+        told.push([...changed.keys()])
+        checks.change(changed)
+      },
+      failed: (_, error) => expect.fail(String(error)),
+      setAside: item => expect.fail(item.reason),
+      conflict: item => expect.fail(item.frontend),
+    },
+    now: () => 0,
+    random: () => 0.5,
+  })
+  const sync = async (...events: readonly ModelEvent[]) => {
+    for (const event of events) store.apply(event)
+    syncer.markDirty(store.takeDirty())
+    await syncer.sync(new AbortController().signal)
+  }
+  const checked = (n: number) =>
+    numbered(n, { type: 'LoadBalancer', externalTrafficPolicy: 'Local', healthCheckNodePort: 20_000 + n })
+  await sync(
+    ...upTo(services).flatMap(n => [serviceEvent(checked(n)), endpointsBecome(n, `10.244.${n >> 8}.${n & 255}`)]),
+  )
+  expect(ledger.checks.size).toBe(services)
+  expect(told.splice(0)).toEqual([upTo(services).map(n => `ns/svc-${n}`)])
+  addressesAsked = 0
+  store.asked = 0
+  await sync(endpointsBecome(42, '10.245.7.1'))
+  await sync(gone('Service', 'ns/svc-41'), gone('EndpointSlice', 'ns/svc-41-1'))
+  await sync(serviceEvent(numbered(9_999, { clusterIPs: [ip('10.97.0.200')] })))
+  return { told, addressesAsked, asked: store.asked }
+}
+
+it('health checks of Services are told of those that changed, whether there are 100 or 5,000', async () => {
+  const [few, many] = [await checksTold(100), await checksTold(5_000)]
+  expect(many).toEqual(few)
+  // The last one has no check, and never had.
+  expect(few).toEqual({ told: [['ns/svc-42'], ['ns/svc-41'], []], addressesAsked: 2, asked: 5 })
+})
+
+it('what is pending is found among what changed', async () => {
+  const kernel = new FakeKernel()
+  const { sync, syncer, apply } = harness({ backend: fakeBackend(kernel) })
+  await sync(...upTo(5_000).flatMap(arrives))
+  apply(endpointsBecome(42, '10.245.7.1'))
+  await syncer.compile()
+  // One step a 512 objects: of all there are it would be ten and more.
+  expect([...syncer.program.pendingInSteps()]).toHaveLength(0)
 })

@@ -18,6 +18,11 @@ describe('without minSyncPeriod', () => {
     expect(waitBeforeSync(pace, { ...rest, now: 10_005 })).toBe(0)
   })
 
+  it('does not wait longer for more to come than the last sync took', () => {
+    expect(waitBeforeSync(pace, { ...rest, lastDuration: 0.75 })).toBe(0.75)
+    expect(waitBeforeSync(pace, { ...rest, lastDuration: 0.75, now: 10_001 })).toBe(0)
+  })
+
   it('goes at once when there never was a sync', () => {
     expect(waitBeforeSync(pace, { ...rest, lastEnd: Number.NEGATIVE_INFINITY, now: 10_006 })).toBe(0)
   })

@@ -1,64 +1,138 @@
-// The lines that ipvsadm is given, taken apart again: what a commit wrote, and whether the kernel took it.
-import type { VirtualServer } from './names.ts'
-import { type HeldServer, serverOf } from './parse.ts'
+// What is to be done in the kernel, one change at a time: typed, and as the lines that ipset, ipvsadm and ip are given.
+import { bitsOf, type Family, type IP } from '../../net/ip.ts'
+import type { Step } from '../backend.ts'
+import { device, type VirtualServer } from './names.ts'
+import { serverArguments } from './servers.ts'
 
-/** A line of ours for ipvsadm. */
-export interface ServerCommand {
-  readonly line: string
-  readonly verb: string
-  readonly option: string
-  /** With ` -6` after a mark of IPv6. */
-  readonly where: string
-  readonly server: VirtualServer | undefined
-  readonly real: string | undefined
-  /** NaN where the line gives none. */
-  readonly weight: number
-  /** Of a virtual server. */
-  readonly options: string
-}
-
-export function commandOf(line: string): ServerCommand {
-  const words = line.split(' ')
-  const [verb = '', option = '', where = ''] = words
-  const isSix = words[3] === '-6'
-  const at = words.indexOf('-r')
-  const weightAt = words.indexOf('-w')
-  return {
-    line,
-    verb,
-    option,
-    where: isSix ? `${where} -6` : where,
-    server: serverOf(option, where, isSix)?.name,
-    real: at < 0 ? undefined : words[at + 1],
-    weight: weightAt < 0 ? Number.NaN : Number(words[weightAt + 1]),
-    options: words.slice(isSix ? 4 : 3).join(' '),
-  }
-}
-
-/** All lines of an input. */
-export function* commandsIn(text: string): Iterable<ServerCommand> {
-  for (const line of text.split('\n')) if (line !== '') yield commandOf(line)
-}
-
-/** Lines that the kernel does not hold to, in their order. */
-export function unmet(text: string, held: readonly HeldServer[]): ServerCommand[] {
-  const servers = new Map(held.map(item => [item.server, item]))
-  return [...commandsIn(text)].filter(command => !isMet(command, servers.get(command.server ?? '')))
-}
-
-function isMet({ verb, real, weight, options }: ServerCommand, held: HeldServer | undefined): boolean {
-  switch (verb) {
-    case '-A':
-    case '-E':
-      return held?.options === options
-    case '-D':
-      return held === undefined
-    case '-d':
-      return held?.real.some(({ address }) => address === real) !== true
-    default: {
-      const found = held?.real.find(({ address }) => address === real)
-      // What is to be drained may be gone.
-      return weight === 0 ? found === undefined || found.weight === 0 : found?.weight === weight
+export type SetCommand =
+  /** `type` as `setType` writes it. */
+  | { readonly kind: 'create-set'; readonly set: string; readonly type: string }
+  | { readonly kind: 'destroy-set'; readonly set: string }
+  | {
+      readonly kind: 'add-member'
+      readonly set: string
+      readonly element: string
+      /** What comes with it, a comment or a mark; empty: nothing. */
+      readonly value: string
+      /** One that is there gets the new value. */
+      readonly replace: boolean
     }
+  | { readonly kind: 'delete-member'; readonly set: string; readonly element: string }
+
+export type ServerCommand =
+  /** `options` as `optionsOf` writes them. */
+  | { readonly kind: 'add-server' | 'edit-server'; readonly server: VirtualServer; readonly options: string }
+  | { readonly kind: 'delete-server'; readonly server: VirtualServer }
+  | {
+      readonly kind: 'add-real' | 'edit-real'
+      readonly server: VirtualServer
+      /** `10.0.0.1:80`. */
+      readonly real: string
+      /** 0: it gets no new connections. */
+      readonly weight: 0 | 1
+    }
+  | { readonly kind: 'delete-real'; readonly server: VirtualServer; readonly real: string }
+
+export type DeviceCommand =
+  | { readonly kind: 'add-device' | 'delete-device' }
+  | { readonly kind: 'add-address' | 'delete-address'; readonly address: IP }
+
+export type Command = SetCommand | ServerCommand | DeviceCommand
+
+/** Programs that steps are for, where programs are used. */
+export type Tool = 'ipset' | 'iptables' | 'ipvsadm' | 'link' | 'address'
+
+/** Where a step has its commands: no name that `penstock plan -o json` would print. */
+const commandList = Symbol('commands')
+
+/** A step of other than iptables. Its text is made when somebody asks for it: a commit by netlink needs none. */
+export interface CommandStep extends Step {
+  readonly [commandList]: readonly Command[]
+}
+
+const isCommandStep = (step: Step): step is CommandStep => commandList in step
+
+/** The commands of a step; undefined for one that is text for iptables. */
+export const commandsOf = (step: Step): readonly Command[] | undefined =>
+  isCommandStep(step) ? step[commandList] : undefined
+
+/** A step of commands. */
+export function commandStep(
+  tool: Exclude<Tool, 'iptables'>,
+  title: string,
+  commands: readonly Command[],
+  family: Family,
+  keys: readonly string[],
+): CommandStep {
+  return {
+    title: `${tool}: ${title}`,
+    tool,
+    [commandList]: commands,
+    keys,
+    get text() {
+      return linesOf(commands, family)
+    },
   }
+}
+
+/** Lines for the program that takes such commands, each ended. */
+export const linesOf = (commands: readonly Command[], family: Family): string =>
+  commands.map(command => `${lineOf(command, family)}\n`).join('')
+
+/** The line of one command, for ipset, ipvsadm or ip. */
+export function lineOf(command: Command, family: Family): string {
+  switch (command.kind) {
+    case 'create-set':
+      return `create ${command.set} ${command.type}`
+    case 'destroy-set':
+      return `destroy ${command.set}`
+    case 'add-member': {
+      const { set, element, value, replace } = command
+      return `add ${set} ${element}${value === '' ? '' : ` ${value}`}${replace ? ' -exist' : ''}`
+    }
+    case 'delete-member':
+      return `del ${command.set} ${command.element}`
+    case 'add-server':
+      return `-A ${serverArguments(command.server, family)} ${command.options}`
+    case 'edit-server':
+      return `-E ${serverArguments(command.server, family)} ${command.options}`
+    case 'delete-server':
+      return `-D ${serverArguments(command.server, family)}`
+    case 'add-real':
+      return `-a ${serverArguments(command.server, family)} -r ${command.real} -m -w ${command.weight}`
+    case 'edit-real':
+      return `-e ${serverArguments(command.server, family)} -r ${command.real} -m -w ${command.weight}`
+    case 'delete-real':
+      return `-d ${serverArguments(command.server, family)} -r ${command.real}`
+    case 'add-device':
+      return `link add ${device} type dummy`
+    case 'delete-device':
+      return `link del ${device}`
+    case 'add-address':
+      // Deprecated: else the kernel may choose it as source, of masqueraded packets too, for being near a pod's address.
+      return `addr add ${onDevice(command.address, family)}${family === 'IPv6' ? ' preferred_lft 0' : ''}`
+    case 'delete-address':
+      return `addr del ${onDevice(command.address, family)}`
+  }
+}
+
+const onDevice = (address: IP, family: Family): string => `${address}/${bitsOf(family)} dev ${device}`
+
+/** Commands by the part of the kernel that takes them, each in their order. */
+export function partsOf(commands: readonly Command[]): {
+  readonly sets: readonly SetCommand[]
+  readonly servers: readonly ServerCommand[]
+  readonly device: readonly DeviceCommand[]
+} {
+  const parts: { sets: SetCommand[]; servers: ServerCommand[]; device: DeviceCommand[] } = {
+    sets: [],
+    servers: [],
+    device: [],
+  }
+  for (const command of commands) {
+    if ('set' in command) parts.sets.push(command)
+    else if ('server' in command) parts.servers.push(command)
+    else parts.device.push(command)
+  }
+  return parts
 }

@@ -1,9 +1,10 @@
 // Real servers that get no new connections and keep those they have: looked at until they have none, then deleted.
-import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
+import { CommitError } from '../backend.ts'
+import type { ServerCommand } from './commands.ts'
+import { type IpvsKernel, refusalOf } from './kernel.ts'
 import { protocolOfServer, type VirtualServer } from './names.ts'
-import { type Loads, loadOf, parseLoads } from './parse.ts'
-import { serverArguments } from './servers.ts'
+import { loadOf } from './parse.ts'
 
 /**
  * How long a real server is drained at most, milliseconds. A UDP flow has no end that one could wait for, and its endpoint
@@ -14,14 +15,13 @@ export const drainLimitMs = (server: VirtualServer): number =>
 
 const firstLookMs = 1_000
 const longestWaitMs = 5_000
-/** Up to that many virtual servers are asked for one by one. */
-const singly = 32
-/** All of them together are asked for no sooner again: that costs what there is in IPVS. */
-const allAgainMs = 5_000
-const timeoutMs = 60_000
+/** More virtual servers than that are asked for no sooner again than so: it costs what there is in IPVS. */
+const many = 32
+const manyAgainMs = 5_000
 
 export interface DrainerOptions {
-  readonly exec: Exec
+  /** Called for each look. */
+  readonly kernel: () => Promise<IpvsKernel>
   readonly family: Family
   /** Milliseconds of a clock that never goes back; left out: the machine's. */
   readonly now?: () => number
@@ -68,7 +68,7 @@ export class Drainer {
     if (reals.has(real)) return
     reals.set(real, this.#options.now())
     this.#since.set(server, reals)
-    this.#wait = this.#since.size > singly ? allAgainMs : firstLookMs
+    this.#wait = this.#since.size > many ? manyAgainMs : firstLookMs
     this.#arm()
   }
 
@@ -106,12 +106,21 @@ export class Drainer {
     this.#timer = undefined
   }
 
-  /** One look: deletes what has no connections, or has had its time. A program that fails is asked again next time. */
+  /** One look: deletes what has no connections, or has had its time. A kernel that does not answer is asked next time. */
   async look(): Promise<void> {
-    const { exec, family, now } = this.#options
+    try {
+      await this.#look()
+    } catch (error) {
+      if (!(error instanceof CommitError)) throw error
+    }
+  }
+
+  async #look(): Promise<void> {
+    const { family, now } = this.#options
+    if (this.#since.size === 0) return
+    const kernel = await this.#options.kernel()
     const over: { server: VirtualServer; real: string }[] = []
-    const loads = await this.#loads()
-    if (loads === undefined) return
+    const loads = await kernel.loads([...this.#since.keys()], family)
     for (const [server, reals] of this.#since) {
       for (const [real, since] of reals) {
         const load = loadOf(loads, server, real, family)
@@ -126,31 +135,14 @@ export class Drainer {
       )
     const ended = [...this.#givenUp].filter(server => !left(server))
     if (over.length + ended.length === 0) return
-    const lines = [
-      ...over.map(({ server, real }) => `-d ${serverArguments(server, family)} -r ${real}\n`),
-      ...ended.map(server => `-D ${serverArguments(server, family)}\n`),
+    const commands: ServerCommand[] = [
+      ...over.map(({ server, real }): ServerCommand => ({ kind: 'delete-real', server, real })),
+      ...ended.map((server): ServerCommand => ({ kind: 'delete-server', server })),
     ]
-    const result = await exec.run('ipvsadm', ['--restore'], { input: lines.join(''), timeoutMs })
-    if (result.exitCode !== 0) return
+    const refusal = refusalOf(await kernel.change(commands, family))
+    if (refusal !== undefined) throw refusal
     for (const { server, real } of over) this.forget(server, real)
     for (const server of ended) this.forget(server)
-  }
-
-  /** Undefined when the kernel cannot be asked. */
-  async #loads(): Promise<Loads | undefined> {
-    const { exec, family } = this.#options
-    const servers = [...this.#since.keys()]
-    if (servers.length > singly) {
-      const result = await exec.run('ipvsadm', ['-Ln'], { timeoutMs })
-      return result.exitCode === 0 ? parseLoads(result.stdout) : undefined
-    }
-    let text = ''
-    for (const server of servers) {
-      const result = await exec.run('ipvsadm', ['-Ln', ...serverArguments(server, family).split(' ')], { timeoutMs })
-      if (result.exitCode === 0) text += result.stdout
-      else if (!/No such service/i.test(result.stderr)) return undefined
-    }
-    return parseLoads(text)
   }
 
   /** Sets the next look, or brings it forward. */

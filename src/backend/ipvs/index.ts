@@ -1,21 +1,23 @@
 // The IPVS backend, put together. See README.md in this folder.
 import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
-import type { Backend, Transaction } from '../backend.ts'
+import { type Backend, CommitError, type Transaction } from '../backend.ts'
 import { fingerprint as fingerprintOfGlue, isIntact, jumpsIn, type Witness } from '../xtables/commit.ts'
 import { restoreLimits } from '../xtables/plan.ts'
 import { toolChoice, type Variant, watchedTables } from '../xtables/tools.ts'
-import { commandsIn, type ServerCommand } from './commands.ts'
-import { commit, failure, glueScope, read } from './commit.ts'
+import { type Command, commandsOf, partsOf, type ServerCommand } from './commands.ts'
+import { commit, glueScope, read } from './commit.ts'
 import { compileServicePort } from './compile.ts'
 import { Drainer } from './drain.ts'
+import type { IpvsKernel } from './kernel.ts'
 import { ipvsLayout } from './layout.ts'
-import { fingerprint } from './look.ts'
-import { chainPrefix, chains, device } from './names.ts'
+import { chainPrefix, chains, type VirtualServer } from './names.ts'
+import { type IpvsNetlink, overNetlink } from './netlink.ts'
 import { plan } from './plan.ts'
+import { programs } from './programs.ts'
 import { retire, retirement } from './retire.ts'
-import { serverArguments } from './servers.ts'
-import { defaultIpvsSettings, type IpvsSettings, settingsFor, timeoutArguments } from './settings.ts'
+import { addressOf } from './servers.ts'
+import { defaultIpvsSettings, type IpvsSettings, settingsFor, timeoutsOf } from './settings.ts'
 import { skeleton } from './skeleton.ts'
 import { trace } from './trace.ts'
 
@@ -26,6 +28,11 @@ export interface IpvsOptions {
   readonly settings?: IpvsSettings
   /** Of iptables. Left out: detected when the kernel is first asked. */
   readonly variant?: Variant
+  /**
+   * Opens netlink in the network namespace of `exec`'s programs, when the kernel is first asked; undefined where there is
+   * none. Left out, or undefined: programs do it all. Either way rules are iptables-restore's.
+   */
+  readonly netlink?: () => Promise<IpvsNetlink | undefined>
 }
 
 const witnesses: readonly Witness[] = [
@@ -38,42 +45,71 @@ const witnesses: readonly Witness[] = [
 const hooks = { mangle: ['INPUT', 'OUTPUT'], nat: ['POSTROUTING'], filter: ['INPUT', 'FORWARD'] }
 
 /** One instance an address family. */
-export function ipvsBackend({ family, exec, settings = defaultIpvsSettings, variant }: IpvsOptions): Backend {
+export function ipvsBackend({ family, exec, settings = defaultIpvsSettings, variant, netlink }: IpvsOptions): Backend {
   const tools = toolChoice(exec, family, variant)
-  const drainer = new Drainer({ exec, family })
+  const byPrograms = programs(exec)
+  let opened: Promise<IpvsKernel> | undefined
+  const open = async (): Promise<IpvsKernel> => {
+    const found = await netlink?.()
+    return found === undefined ? byPrograms : overNetlink(found, byPrograms.load)
+  }
+  const kernel = (): Promise<IpvsKernel> => {
+    opened ??= open()
+    return opened
+  }
+  const stop = (): void => {
+    drainer.stop()
+    // What comes after this opens it again.
+    void opened?.then(one => one.close())
+    opened = undefined
+  }
+  const drainer = new Drainer({ kernel, family })
   let canCompareAddresses = true
-  const retired = retirement({ exec, family, excludeCIDRs: settings.excludeCIDRs })
+  const retired = retirement({ exec, family, excludeCIDRs: settings.excludeCIDRs }, kernel)
   /** One virtual server that the kernel holds: gone when somebody clears IPVS' table. */
-  let witness: string | undefined
+  let witness: VirtualServer | undefined
 
   const take = (transaction: Transaction): void => {
-    for (const { verb, option, where, server, real, weight } of serverCommands(transaction)) {
-      if (verb === '-A') witness = `${option} ${where}`
-      else if (verb === '-D' && witness === `${option} ${where}`) witness = undefined
-      if (server === undefined) continue
-      if (verb === '-D' && option === '-f') drainer.giveUp(server)
-      else if (verb === '-D') drainer.forget(server)
-      else if (verb === '-A') drainer.takeBack(server)
-      else if (real !== undefined && weight === 0) drainer.add(server, real)
-      else if (real !== undefined) drainer.forget(server, real)
+    for (const command of serverCommands(transaction)) {
+      const { kind, server } = command
+      const isByMark = addressOf(server) === undefined
+      switch (kind) {
+        case 'add-server':
+          witness = server
+          drainer.takeBack(server)
+          break
+        case 'edit-server':
+          break
+        case 'delete-server':
+          if (witness === server) witness = undefined
+          if (isByMark) drainer.giveUp(server)
+          else drainer.forget(server)
+          break
+        case 'delete-real':
+          drainer.forget(server, command.real)
+          break
+        default:
+          if (command.weight === 0) drainer.add(server, command.real)
+          else drainer.forget(server, command.real)
+      }
     }
   }
   /**
    * What is drained is there already: it gets its weight or its options back, and keeps its connections. A virtual server by
    * mark goes when it has none; one by address goes with its address.
    */
-  const rewrite = (text: string): string => {
-    const lines: string[] = []
-    for (const { line, verb, option, server, real } of commandsIn(text)) {
-      if (verb === '-D' && option === '-f') continue
-      const isThere =
-        server !== undefined && (real === undefined ? drainer.isGivenUp(server) : drainer.has(server, real))
-      if (verb === '-a' && isThere) lines.push(`-e${line.slice(2)}`)
-      else if (verb === '-A' && isThere) lines.push(`-E${line.slice(2)}`)
-      else lines.push(line)
-    }
-    return lines.length === 0 ? '' : `${lines.join('\n')}\n`
-  }
+  const rewrite = (commands: readonly Command[]): readonly Command[] =>
+    commands
+      .filter(command => command.kind !== 'delete-server' || addressOf(command.server) !== undefined)
+      .map(command => {
+        if (command.kind === 'add-server' && drainer.isGivenUp(command.server)) {
+          return { ...command, kind: 'edit-server' }
+        }
+        if (command.kind === 'add-real' && drainer.has(command.server, command.real)) {
+          return { ...command, kind: 'edit-real' }
+        }
+        return command
+      })
 
   return {
     mode: 'ipvs',
@@ -84,17 +120,17 @@ export function ipvsBackend({ family, exec, settings = defaultIpvsSettings, vari
     read: signal =>
       drainer.alone(async () => {
         const options = { family, excludeCIDRs: settings.excludeCIDRs }
-        const { program, draining, givenUp } = await read(exec, await tools.find(), options, signal)
+        const { program, draining, givenUp } = await read(await kernel(), exec, await tools.find(), options, signal)
         for (const { server, real } of draining) drainer.add(server, real)
         for (const server of givenUp) drainer.giveUp(server)
         const known = [...program.keys()].find(key => key.startsWith('virtual '))
-        witness = known === undefined ? undefined : serverArguments(known.slice('virtual '.length), family)
+        witness = known?.slice('virtual '.length)
         return program
       }),
     watched: () => watchedTables(tools.known, family, chainPrefix, hooks),
     fingerprint: async (signal, watched) => {
       const found = await tools.find()
-      const look = await fingerprint(exec, family, signal)
+      const look = await (await kernel()).fingerprint(family, signal)
       if (watched && found.variant === 'nft') return look
       const glue = await fingerprintOfGlue(exec, found, glueScope, signal)
       return { digest: `${look.digest} ${glue.digest}`, costMs: look.costMs + glue.costMs }
@@ -102,33 +138,31 @@ export function ipvsBackend({ family, exec, settings = defaultIpvsSettings, vari
     isIntact: async (signal, objects) => {
       const jumps = objects === undefined ? witnesses : jumpsIn(objects)
       if (!(await isIntact(exec, await tools.find(), jumps, signal))) return false
-      const link = await exec.run('ip', ['-o', 'link', 'show', 'dev', device], { signal, timeoutMs: 60_000 })
-      if (link.exitCode > 0) return false
+      const asked = await kernel()
+      if (!(await asked.hasDevice(signal))) return false
       if (witness === undefined) return true
       const known = witness
-      const result = await exec.run('ipvsadm', ['-Ln', ...known.split(' ')], { signal, timeoutMs: 60_000 })
-      return result.exitCode === 0 || !/No such service/i.test(result.stderr) || witness !== known
+      return (await asked.hasServer(known, family, signal)) || witness !== known
     },
     commit: (transaction, signal) =>
       drainer.alone(async () => {
-        await commit(exec, await tools.find(), transaction, family, rewrite, signal)
+        await commit(await kernel(), exec, await tools.find(), transaction, family, rewrite, signal)
         take(transaction)
       }),
     trace,
     prepare: async machine => {
-      // Loads the module, without which its settings do not exist.
-      const result = await exec.run('ipvsadm', ['-Ln'], { timeoutMs: 60_000 })
-      if (result.exitCode !== 0) return [failure('ipvsadm', result).message]
+      const asked = await kernel()
+      // Without the module its settings do not exist.
+      const missing = await messageOf(asked.load())
+      if (missing !== undefined) return [missing]
       const complaints: string[] = []
       if (family === 'IPv4') {
         for (const { name, value, without } of settingsFor(settings, machine.release)) {
           await machine.set(name, value).catch((error: Error) => complaints.push(`${error.message}: ${without}`))
         }
-        const timeouts = timeoutArguments(settings)
-        if (timeouts !== undefined) {
-          const set = await exec.run('ipvsadm', timeouts, { timeoutMs: 60_000 })
-          if (set.exitCode !== 0) complaints.push(`${failure('ipvsadm', set).message}: the timeouts stay as they are`)
-        }
+        const timeouts = timeoutsOf(settings)
+        const kept = timeouts && (await messageOf(asked.changeTimeouts(timeouts)))
+        if (kept !== undefined) complaints.push(`${kept}: the timeouts stay as they are`)
       }
       return complaints
     },
@@ -139,16 +173,25 @@ export function ipvsBackend({ family, exec, settings = defaultIpvsSettings, vari
     },
     retire: retired,
     cleanup: async signal => {
-      drainer.stop()
-      await retire({ exec, family, excludeCIDRs: settings.excludeCIDRs, keepConnections: false }, signal)
+      stop()
+      const options = { exec, family, kernel: await kernel(), excludeCIDRs: settings.excludeCIDRs }
+      await retire({ ...options, keepConnections: false }, signal)
     },
-    stop: () => drainer.stop(),
+    stop,
+  }
+}
+
+/** What went wrong, as a sentence; undefined when nothing did. */
+async function messageOf(work: Promise<void>): Promise<string | undefined> {
+  try {
+    await work
+    return undefined
+  } catch (error) {
+    if (error instanceof CommitError) return error.message
+    throw error
   }
 }
 
 function* serverCommands({ steps }: Transaction): Iterable<ServerCommand> {
-  for (const { tool, text } of steps) {
-    if (tool !== 'ipvsadm') continue
-    yield* commandsIn(text)
-  }
+  for (const step of steps) yield* partsOf(commandsOf(step) ?? []).servers
 }

@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto'
 import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
 import type { Look } from '../backend.ts'
-import { failure } from './commit.ts'
 import { device, setName, setRoles } from './names.ts'
+import { failure } from './programs.ts'
 
 const timeoutMs = 120_000
 /** Milliseconds for each byte of the listings: a guess, as of a program that asks the kernel for each virtual server. */

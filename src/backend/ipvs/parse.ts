@@ -143,11 +143,13 @@ export function parseLoads(text: string): Loads {
   return found
 }
 
+/** What a virtual server is called among loads: the same mark may stand for one of each family. */
+export const loadKey = (server: VirtualServer, family: Family): string =>
+  server.startsWith('mark ') && family === 'IPv6' ? `${server} IPv6` : server
+
 /** The load of one real server; undefined if the kernel does not know it. */
-export function loadOf(loads: Loads, server: VirtualServer, real: string, family: Family): Load | undefined {
-  const key = server.startsWith('mark ') && family === 'IPv6' ? `${server} IPv6` : server
-  return loads.get(key)?.get(real)
-}
+export const loadOf = (loads: Loads, server: VirtualServer, real: string, family: Family): Load | undefined =>
+  loads.get(loadKey(server, family))?.get(real)
 
 /** Addresses of one family in what `ip -o addr show` prints. Link-local ones are the kernel's own. */
 export function parseAddresses(text: string, family: Family): IP[] {

@@ -1,14 +1,11 @@
-// From a delta to the inputs of ipset, iptables-restore, ipvsadm and ip: in an order that never leaves a packet without the
-// endpoint it has before and after.
-import type { Family } from '../../net/ip.ts'
-import { bitsOf } from '../../net/ip.ts'
+// From a delta to commands for sets, virtual servers and addresses, and the input of iptables-restore: in an order that never
+// leaves a packet without the endpoint it has before and after.
+import { type Family, parseIP } from '../../net/ip.ts'
 import type { Delta, KernelObject, Program, Step, Transaction } from '../backend.ts'
 import { plan as planGlue, type RestoreLimits } from '../xtables/plan.ts'
+import { type Command, commandStep, type SetCommand, type Tool } from './commands.ts'
 import { device, type ParsedKey, parseKey, type VirtualServer } from './names.ts'
-import { addressOf, parseServerValue, serverArguments } from './servers.ts'
-
-/** Programs that steps are for. */
-export type Tool = 'ipset' | 'iptables' | 'ipvsadm' | 'link' | 'address'
+import { addressOf, parseServerValue } from './servers.ts'
 
 interface Change {
   readonly key: string
@@ -29,40 +26,39 @@ export function plan(delta: Delta, program: Program, family: Family, limits: Res
     ),
   )
   const glue = glueOf(delta)
-  const steps: (Step | undefined)[] = []
+  const steps: Step[] = []
+  const step = (
+    tool: Exclude<Tool, 'iptables'>,
+    title: string,
+    commands: readonly Command[],
+    keys: readonly string[],
+  ): void => {
+    if (commands.length > 0) steps.push(commandStep(tool, title, commands, family, keys))
+  }
   if (retyped.size > 0) {
     // A set of another type is in the place of ours. It cannot be replaced while rules look into it.
     const present = [...glueIn(program)].filter(({ key }) => !glue.added.some(added => added.key === key))
     const removed = [...present, ...glue.changed.map(({ key, from }) => ({ key, value: from })), ...glue.removed]
     const unique = [...new Map(removed.map(object => [object.key, object])).values()]
     steps.push(...glueSteps({ added: [], changed: [], removed: unique }, limits))
-    steps.push(
-      step(
-        'ipset',
-        'sets of other types go',
-        [...retyped].map(name => `destroy ${name}`),
-        [],
-      ),
-    )
+    const gone = [...retyped].map((set): Command => ({ kind: 'destroy-set', set }))
+    step('ipset', 'sets of other types go', gone, [])
   }
   const members = retyped.size === 0 ? changes : [...changes.filter(isKept(retyped)), ...refilled(program, retyped)]
+  step('ipset', 'sets and members', [...created(changes), ...added(members)], keysOf(members, 'set', 'member'))
   steps.push(
-    step('ipset', 'sets and members', [...created(changes), ...added(members)], keysOf(members, 'set', 'member')),
     ...glueSteps(retyped.size === 0 ? glue : { added: [...glueIn(program)], changed: [], removed: [] }, limits),
-    step('ipvsadm', 'virtual and real servers', serverLines(changes, family), keysOf(changes, 'virtual')),
-    // In place, so that no packet misses one, once a mark has its virtual server. A call of its own: ipset holds `-exist` for
-    // some lines beside it, too.
-    step('ipset', 'members that change', rewritten(members), keysOf(members, 'member')),
-    step('link', `the device ${device}`, deviceLines(changes), keysOf(changes, 'device')),
-    step('address', `addresses of ${device}`, addressLines(changes, family), keysOf(changes, 'address')),
-    step('ipset', 'members and sets that go', [...deleted(changes, retyped), ...destroyed(changes)], []),
-    step('ipvsadm', 'virtual servers by mark, once drained', givenUpLines(changes, family), []),
   )
-  return { steps: steps.filter(item => item !== undefined) }
+  step('ipvsadm', 'virtual and real servers', serverCommands(changes), keysOf(changes, 'virtual'))
+  // In place, so that no packet misses one, once a mark has its virtual server. A call of its own: ipset holds `-exist` for
+  // some lines beside it, too.
+  step('ipset', 'members that change', rewritten(members), keysOf(members, 'member'))
+  step('link', `the device ${device}`, deviceCommands(changes), keysOf(changes, 'device'))
+  step('address', `addresses of ${device}`, addressCommands(changes), keysOf(changes, 'address'))
+  step('ipset', 'members and sets that go', [...deleted(changes, retyped), ...destroyed(changes)], [])
+  step('ipvsadm', 'virtual servers by mark, once drained', givenUpCommands(changes), [])
+  return { steps }
 }
-
-const step = (tool: Tool, title: string, lines: readonly string[], keys: readonly string[]): Step | undefined =>
-  lines.length === 0 ? undefined : { title: `${tool}: ${title}`, tool, text: `${lines.join('\n')}\n`, keys }
 
 function changesOf(delta: Delta): Change[] {
   const changes: Change[] = []
@@ -109,112 +105,114 @@ function refilled(program: Program, sets: ReadonlySet<string>): Change[] {
 }
 
 /** Sets that refuse come after those that make exceptions, so that nobody permitted is shut out on the way. */
-const refusing = /(?:RANGED|DROP)$/
-const last = (lines: readonly (readonly [set: string, line: string])[]): string[] => [
-  ...lines.filter(([set]) => !refusing.test(set)).map(([, line]) => line),
-  ...lines.filter(([set]) => refusing.test(set)).map(([, line]) => line),
+const isRefusing = ({ set }: SetCommand): boolean => /(?:RANGED|DROP)$/.test(set)
+const refusingLast = (commands: readonly SetCommand[]): SetCommand[] => [
+  ...commands.filter(command => !isRefusing(command)),
+  ...commands.filter(isRefusing),
+]
+const refusingFirst = (commands: readonly SetCommand[]): SetCommand[] => [
+  ...commands.filter(isRefusing),
+  ...commands.filter(command => !isRefusing(command)),
 ]
 
-const created = (changes: readonly Change[]): string[] =>
+const created = (changes: readonly Change[]): Command[] =>
   changes.flatMap(({ parsed, to }) =>
-    parsed.kind === 'set' && to !== undefined ? [`create ${parsed.name} ${to}`] : [],
+    parsed.kind === 'set' && to !== undefined ? [{ kind: 'create-set', set: parsed.name, type: to }] : [],
   )
 
-const memberLine = ({ parsed, to }: Change): string =>
-  parsed.kind === 'member' ? `add ${parsed.set} ${parsed.element}${to === '' ? '' : ` ${to}`}` : ''
-
-function added(changes: readonly Change[]): string[] {
-  const fresh: [string, string][] = []
-  for (const change of changes) {
-    const { parsed, from, to } = change
-    if (parsed.kind === 'member' && from === undefined && to !== undefined) fresh.push([parsed.set, memberLine(change)])
+function added(changes: readonly Change[]): Command[] {
+  const fresh: SetCommand[] = []
+  for (const { parsed, from, to } of changes) {
+    if (parsed.kind !== 'member' || from !== undefined || to === undefined) continue
+    fresh.push({ kind: 'add-member', set: parsed.set, element: parsed.element, value: to, replace: false })
   }
-  return last(fresh)
+  return refusingLast(fresh)
 }
 
-const rewritten = (changes: readonly Change[]): string[] =>
-  changes
-    .filter(({ parsed, from, to }) => parsed.kind === 'member' && from !== undefined && to !== undefined)
-    .map(change => `${memberLine(change)} -exist`)
+const rewritten = (changes: readonly Change[]): Command[] =>
+  changes.flatMap(({ parsed, from, to }) =>
+    parsed.kind === 'member' && from !== undefined && to !== undefined
+      ? [{ kind: 'add-member', set: parsed.set, element: parsed.element, value: to, replace: true }]
+      : [],
+  )
 
-function deleted(changes: readonly Change[], retyped: ReadonlySet<string>): string[] {
+function deleted(changes: readonly Change[], retyped: ReadonlySet<string>): Command[] {
   const gone = new Set(
     changes.flatMap(({ parsed, to }) => (parsed.kind === 'set' && to === undefined ? [parsed.name] : [])),
   )
-  const lines: [string, string][] = []
+  const commands: SetCommand[] = []
   for (const { parsed, to } of changes) {
     if (parsed.kind !== 'member' || to !== undefined || gone.has(parsed.set) || retyped.has(parsed.set)) continue
-    lines.push([parsed.set, `del ${parsed.set} ${parsed.element}`])
+    commands.push({ kind: 'delete-member', set: parsed.set, element: parsed.element })
   }
-  const ordered = last(lines)
-  const refusals = lines.filter(([set]) => refusing.test(set)).length
-  return [...ordered.slice(ordered.length - refusals), ...ordered.slice(0, ordered.length - refusals)]
+  return refusingFirst(commands)
 }
 
-const destroyed = (changes: readonly Change[]): string[] =>
-  changes.flatMap(({ parsed, to }) => (parsed.kind === 'set' && to === undefined ? [`destroy ${parsed.name}`] : []))
+const destroyed = (changes: readonly Change[]): Command[] =>
+  changes.flatMap(({ parsed, to }) =>
+    parsed.kind === 'set' && to === undefined ? [{ kind: 'destroy-set', set: parsed.name }] : [],
+  )
 
-function serverLines(changes: readonly Change[], family: Family): string[] {
-  const filled: string[] = []
-  const drained: string[] = []
-  const gone: string[] = []
+function serverCommands(changes: readonly Change[]): Command[] {
+  const filled: Command[] = []
+  const drained: Command[] = []
+  const gone: Command[] = []
   for (const { parsed, from, to } of changes) {
     if (parsed.kind !== 'virtual') continue
-    if (to !== undefined) changeServer(parsed.server, from, to, family, filled, drained)
-    else if (addressOf(parsed.server) !== undefined) gone.push(`-D ${serverArguments(parsed.server, family)}`)
+    const { server } = parsed
+    if (to !== undefined) changeServer(server, from, to, filled, drained)
+    else if (addressOf(server) !== undefined) gone.push({ kind: 'delete-server', server })
   }
   return [...filled, ...drained, ...gone]
 }
 
 /** No packet is sent to them any more. Connections live in them: they go when these have ended (`drain.ts`). */
-function givenUpLines(changes: readonly Change[], family: Family): string[] {
+function givenUpCommands(changes: readonly Change[]): Command[] {
   return changes.flatMap(({ parsed, from, to }) => {
     if (parsed.kind !== 'virtual' || to !== undefined || addressOf(parsed.server) !== undefined) return []
-    const where = serverArguments(parsed.server, family)
-    const drained = parseServerValue(from ?? '').real.map(line => `-e ${where} -r ${realOf(line)} -m -w 0`)
-    return [...drained, `-D ${where}`]
+    const { server } = parsed
+    const drained = parseServerValue(from ?? '').real.map(line => drain(server, realOf(line)))
+    return [...drained, { kind: 'delete-server', server }]
   })
 }
+
+const drain = (server: VirtualServer, real: string): Command => ({ kind: 'edit-real', server, real, weight: 0 })
 
 function changeServer(
   server: VirtualServer,
   from: string | undefined,
   to: string,
-  family: Family,
-  filled: string[],
-  drained: string[],
+  filled: Command[],
+  drained: Command[],
 ): void {
-  const where = serverArguments(server, family)
   const wanted = parseServerValue(to)
   const held = from === undefined ? undefined : parseServerValue(from)
-  if (held?.options !== wanted.options) filled.push(`${held === undefined ? '-A' : '-E'} ${where} ${wanted.options}`)
+  if (held?.options !== wanted.options) {
+    filled.push({ kind: held === undefined ? 'add-server' : 'edit-server', server, options: wanted.options })
+  }
   const before = new Set((held?.real ?? []).map(realOf))
   const unchanged = new Set(held?.real ?? [])
   const after = new Set(wanted.real.map(realOf))
   for (const line of wanted.real) {
     if (unchanged.has(line)) continue
     const real = realOf(line)
-    filled.push(`${before.has(real) ? '-e' : '-a'} ${where} -r ${real} -m -w 1`)
+    filled.push({ kind: before.has(real) ? 'edit-real' : 'add-real', server, real, weight: 1 })
   }
   // It keeps its connections and gets no new ones; it is deleted once it has none (`drain.ts`).
-  for (const real of before) if (!after.has(real)) drained.push(`-e ${where} -r ${real} -m -w 0`)
+  for (const real of before) if (!after.has(real)) drained.push(drain(server, real))
 }
 
 const realOf = (line: string): string => line.split(' ', 1)[0] ?? ''
 
-function deviceLines(changes: readonly Change[]): string[] {
-  return changes.flatMap(({ parsed, to }) => {
-    if (parsed.kind !== 'device') return []
-    return [to === undefined ? `link del ${device}` : `link add ${device} type dummy`]
-  })
+function deviceCommands(changes: readonly Change[]): Command[] {
+  return changes.flatMap(({ parsed, to }) =>
+    parsed.kind === 'device' ? [{ kind: to === undefined ? 'delete-device' : 'add-device' }] : [],
+  )
 }
 
-function addressLines(changes: readonly Change[], family: Family): string[] {
+function addressCommands(changes: readonly Change[]): Command[] {
   return changes.flatMap(({ parsed, to }) => {
-    if (parsed.kind !== 'address') return []
-    const address = `${parsed.address}/${bitsOf(family)} dev ${device}`
-    if (to === undefined) return [`addr del ${address}`]
-    // Deprecated: else the kernel may choose it as source, of masqueraded packets too, for being near a pod's address.
-    return [`addr add ${address}${family === 'IPv6' ? ' preferred_lft 0' : ''}`]
+    const address = parsed.kind === 'address' ? parseIP(parsed.address) : undefined
+    return address === undefined ? [] : [{ kind: to === undefined ? 'delete-address' : 'add-address', address }]
   })
 }

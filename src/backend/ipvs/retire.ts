@@ -1,15 +1,22 @@
 // Another mode has taken over: what IPVS mode left gives way. Connections that live in IPVS go on until they end.
 import type { Exec } from '../../kernel/exec.ts'
-import { bitsOf, type CIDR, type Family } from '../../net/ip.ts'
+import type { CIDR, Family } from '../../net/ip.ts'
 import { cleanup as cleanupGlue } from '../xtables/commit.ts'
 import { restoreLimits } from '../xtables/plan.ts'
-import { failure, glueScope, ownership, readAddresses, readServers, readSets } from './commit.ts'
-import { device, type VirtualServer } from './names.ts'
-import { type HeldSet, loadOf, parseLoads } from './parse.ts'
-import { addressOf, serverArguments } from './servers.ts'
+import type { Command } from './commands.ts'
+import { glueScope, ownership } from './commit.ts'
+import { type IpvsKernel, refusalOf } from './kernel.ts'
+import type { VirtualServer } from './names.ts'
+import { type HeldServer, type HeldSet, loadOf } from './parse.ts'
+import { addressOf } from './servers.ts'
+
+export { withConnections, write } from './programs.ts'
 
 export interface RetireOptions {
+  /** For the rules. */
   readonly exec: Exec
+  /** For all else. */
+  readonly kernel: IpvsKernel
   readonly family: Family
   /** As in `read`. */
   readonly excludeCIDRs: readonly CIDR[]
@@ -17,15 +24,13 @@ export interface RetireOptions {
   readonly keepConnections: boolean
 }
 
-const timeoutMs = 120_000
-
 /**
  * Removes what is ours: at once what only new connections need, and virtual servers as they run out of connections. Returns
  * how many of those are left; 0: nothing of ours is left. A machine without IPVS, or without the programs, holds nothing.
  * Throws CommitError.
  */
 export async function retire(options: RetireOptions, signal: AbortSignal): Promise<number> {
-  const { exec, family } = options
+  const { exec, kernel, family } = options
   const glue = await cleanupGlue(
     exec,
     family,
@@ -34,21 +39,15 @@ export async function retire(options: RetireOptions, signal: AbortSignal): Promi
     tools => ({ ...restoreLimits(tools), isShared: () => true, refusalsFirst: false }),
     signal,
   )
-  // Asking ipvsadm or ipset would load their modules: nothing of ours is there without the device or our chains.
-  const link = await exec.run('ip', ['-o', 'link', 'show', 'dev', device], { signal, timeoutMs })
-  if (link.exitCode !== 0 && glue.length === 0) return 0
-  const sets = await readSets(exec, family, signal)
+  // Asking for virtual servers or sets would load their modules: nothing of ours is there without the device or our chains.
+  if (!(await kernel.hasDevice(signal)) && glue.length === 0) return 0
+  const sets = await kernel.sets(family, signal)
   // The device has kube-proxy's name; without our sets it is kube-proxy's.
   if (sets.length > 0) {
     const busy = await giveServersUp(options, sets, signal)
     if (busy > 0) return busy
-    await write(
-      exec,
-      'ipset',
-      ['restore'],
-      sets.map(({ name }) => `destroy ${name}`),
-      signal,
-    )
+    const gone = sets.map(({ name }): Command => ({ kind: 'destroy-set', set: name }))
+    await change(options, gone, signal)
   }
   await removeDevice(options, signal)
   return 0
@@ -56,33 +55,63 @@ export async function retire(options: RetireOptions, signal: AbortSignal): Promi
 
 /** Returns how many virtual servers are left for the connections they have. */
 async function giveServersUp(options: RetireOptions, sets: readonly HeldSet[], signal: AbortSignal): Promise<number> {
-  const { exec, family } = options
+  const { kernel, family } = options
   const named = sets.find(({ role }) => role === 'ADDRESS')?.members
-  const held = (await readAddresses(exec, family, signal)) ?? []
+  const held = (await kernel.addresses(family, signal)) ?? []
   const addresses = held.filter(ip => named?.has(ip) === true)
-  const servers = (await readServers(exec, family, signal)).filter(ownership(sets, addresses))
-  const busy = options.keepConnections ? await withConnections(exec, family, servers, signal) : []
-  const lines = servers.flatMap(({ server, real }) => {
-    const where = serverArguments(server, family)
-    if (!busy.includes(server)) return [`-D ${where}`]
-    return real.filter(({ weight }) => weight > 0).map(({ address }) => `-e ${where} -r ${address} -m -w 0`)
+  const servers = (await kernel.servers(family, signal)).filter(ownership(sets, addresses))
+  const busy = options.keepConnections ? await busyOf(options, servers, signal) : []
+  const commands = servers.flatMap(({ server, real }): Command[] => {
+    if (!busy.includes(server)) return [{ kind: 'delete-server', server }]
+    return real
+      .filter(({ weight }) => weight > 0)
+      .map(({ address }) => ({ kind: 'edit-real', server, real: address, weight: 0 }))
   })
-  await write(exec, 'ipvsadm', ['--restore'], lines, signal)
+  await change(options, commands, signal)
   const needed = addressesOf(busy, sets)
   const unneeded = addresses.filter(ip => !needed.has(ip))
-  const removals = unneeded.map(ip => `addr del ${ip}/${bitsOf(family)} dev ${device}`)
-  await write(exec, 'ip', ['-batch', '-'], removals, signal)
+  await change(
+    options,
+    unneeded.map(address => ({ kind: 'delete-address', address })),
+    signal,
+  )
   return busy.length
 }
 
+/** Those of the virtual servers that have connections. */
+async function busyOf(
+  { kernel, family }: RetireOptions,
+  servers: readonly HeldServer[],
+  signal: AbortSignal,
+): Promise<VirtualServer[]> {
+  const names = servers.map(({ server }) => server)
+  const loads = await kernel.loads(names, family, signal)
+  return servers
+    .filter(({ server, real }) =>
+      real.some(({ address }) => (loadOf(loads, server, address, family)?.connections ?? 0) > 0),
+    )
+    .map(({ server }) => server)
+}
+
+/** Throws CommitError. */
+async function change(
+  { kernel, family }: RetireOptions,
+  commands: readonly Command[],
+  signal: AbortSignal,
+): Promise<void> {
+  const refusal = refusalOf(await kernel.change(commands, family, signal))
+  if (refusal !== undefined) throw refusal
+}
+
 /** The other address family may still need it, or somebody may have put other addresses there. */
-async function removeDevice({ exec, family }: RetireOptions, signal: AbortSignal): Promise<void> {
+async function removeDevice({ kernel, family }: RetireOptions, signal: AbortSignal): Promise<void> {
   const other: Family = family === 'IPv4' ? 'IPv6' : 'IPv4'
-  if ((await readSets(exec, other, signal)).length > 0) return
+  if ((await kernel.sets(other, signal)).length > 0) return
   for (const each of ['IPv4', 'IPv6'] as const) {
-    if (((await readAddresses(exec, each, signal)) ?? []).length > 0) return
+    if (((await kernel.addresses(each, signal)) ?? []).length > 0) return
   }
-  await exec.run('ip', ['link', 'del', device], { signal, timeoutMs })
+  // Whether it went or not: with nothing on it, it is nobody's harm.
+  await kernel.change([{ kind: 'delete-device' }], family, signal)
 }
 
 /** Where packets of these virtual servers arrive: for those by mark, at the frontends that the set MARK names. */
@@ -110,42 +139,14 @@ const limitMs = 15 * 60_000
  * nothing is left. Connections have a quarter of an hour.
  */
 export function retirement(
-  options: Omit<RetireOptions, 'keepConnections'>,
+  options: Omit<RetireOptions, 'keepConnections' | 'kernel'>,
+  kernel: () => Promise<IpvsKernel>,
 ): (signal: AbortSignal) => Promise<number | undefined> {
   let since: number | undefined
   return async signal => {
     since ??= performance.now()
     const keepConnections = performance.now() - since < limitMs
-    return (await retire({ ...options, keepConnections }, signal)) === 0 ? undefined : lookEveryMs
+    const left = await retire({ ...options, kernel: await kernel(), keepConnections }, signal)
+    return left === 0 ? undefined : lookEveryMs
   }
-}
-
-/** Those of the virtual servers that have connections. Throws CommitError. */
-export async function withConnections(
-  exec: Exec,
-  family: Family,
-  servers: readonly { server: VirtualServer; real: readonly { address: string }[] }[],
-  signal: AbortSignal,
-): Promise<VirtualServer[]> {
-  const result = await exec.run('ipvsadm', ['-Ln'], { signal, timeoutMs })
-  if (result.exitCode !== 0) throw failure('ipvsadm', result)
-  const loads = parseLoads(result.stdout)
-  return servers
-    .filter(({ server, real }) =>
-      real.some(({ address }) => (loadOf(loads, server, address, family)?.connections ?? 0) > 0),
-    )
-    .map(({ server }) => server)
-}
-
-/** Gives a program its lines, if there are any. Throws CommitError. */
-export async function write(
-  exec: Exec,
-  command: string,
-  args: readonly string[],
-  lines: readonly string[],
-  signal: AbortSignal,
-): Promise<void> {
-  if (lines.length === 0) return
-  const result = await exec.run(command, args, { input: `${lines.join('\n')}\n`, signal, timeoutMs })
-  if (result.exitCode !== 0) throw failure(command, result)
 }

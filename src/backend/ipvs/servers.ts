@@ -1,5 +1,5 @@
 // Virtual and real servers as text: what ipvsadm is told, and what it prints.
-import { type Family, formatAddressPort, parseIP } from '../../net/ip.ts'
+import { type Family, familyOf, formatAddressPort, type IP, parseIP } from '../../net/ip.ts'
 import type { Endpoint } from '../../policy/service-port.ts'
 import type { VirtualServer } from './names.ts'
 
@@ -87,12 +87,17 @@ export function elementOf(server: VirtualServer): string | undefined {
   return `${address},${kind}:${where.slice(where.lastIndexOf(':') + 1)}`
 }
 
-/** `10.0.0.1:80` or `[fd00::1]:80`, with the address in canonical form. Undefined if it is neither. */
-export function canonicalAddressPort(text: string): { readonly text: string; readonly family: Family } | undefined {
+/** Takes `10.0.0.1:80` or `[fd00::1]:80` apart. Undefined if it is neither. */
+export function splitAddressPort(text: string): { readonly address: IP; readonly port: number } | undefined {
   const colon = text.lastIndexOf(':')
   const host = text.slice(0, colon)
-  const ip = parseIP(host.startsWith('[') ? host.slice(1, -1) : host)
+  const address = parseIP(host.startsWith('[') ? host.slice(1, -1) : host)
   const port = Number(text.slice(colon + 1))
-  if (ip === undefined || !Number.isInteger(port)) return undefined
-  return { text: formatAddressPort(ip, port), family: ip.includes(':') ? 'IPv6' : 'IPv4' }
+  return address === undefined || !Number.isInteger(port) ? undefined : { address, port }
+}
+
+/** `10.0.0.1:80` or `[fd00::1]:80`, with the address in canonical form. Undefined if it is neither. */
+export function canonicalAddressPort(text: string): { readonly text: string; readonly family: Family } | undefined {
+  const found = splitAddressPort(text)
+  return found && { text: formatAddressPort(found.address, found.port), family: familyOf(found.address) }
 }

@@ -1,5 +1,6 @@
 // What the configuration says of IPVS mode, and the kernel settings it relies on (`kube-proxy.md` §5.2).
 import type { CIDR } from '../../net/ip.ts'
+import type { Timeouts } from './kernel.ts'
 import type { Scheduling } from './servers.ts'
 
 /** What the configuration says of IPVS mode. */
@@ -64,12 +65,12 @@ export function settingsFor({ strictARP }: Pick<IpvsSettings, 'strictARP'>, rele
 }
 
 /**
- * Arguments that set IPVS' timeouts, in whole seconds, 0 leaving one as it is; undefined when nothing is to be set. The
- * configuration gives milliseconds; less than a second is a second.
+ * IPVS' timeouts in whole seconds, 0 leaving one as it is; undefined when nothing is to be set. The configuration gives
+ * milliseconds; less than a second is a second.
  */
-export function timeoutArguments({ timeoutsMs }: Pick<IpvsSettings, 'timeoutsMs'>): readonly string[] | undefined {
+export function timeoutsOf({ timeoutsMs }: Pick<IpvsSettings, 'timeoutsMs'>): Timeouts | undefined {
   const { tcp, tcpFin, udp } = timeoutsMs
   if (tcp <= 0 && tcpFin <= 0 && udp <= 0) return undefined
-  const seconds = (ms: number): string => String(ms <= 0 ? 0 : Math.max(1, Math.round(ms / 1000)))
-  return ['--set', seconds(tcp), seconds(tcpFin), seconds(udp)]
+  const seconds = (ms: number): number => (ms <= 0 ? 0 : Math.max(1, Math.round(ms / 1000)))
+  return { tcp: seconds(tcp), tcpFin: seconds(tcpFin), udp: seconds(udp) }
 }

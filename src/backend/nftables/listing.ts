@@ -100,7 +100,7 @@ interface ListedElement {
 }
 
 /** No set of ours has as many elements; a greater index was made by somebody else. */
-const greatestIndex = 1_000
+export const greatestIndex = 1_000
 
 /** Elements whose keys end in an index, put together. */
 function* indexedOf(container: string, elements: readonly ListedElement[]): Iterable<KernelObject> {

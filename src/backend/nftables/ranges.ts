@@ -33,15 +33,20 @@ export const isEverything = ({ first, last }: AddressRange): boolean => /^0+$/.t
 export const rangesHold = (ranges: readonly AddressRange[], hex: string): boolean =>
   ranges.some(({ first, last }) => hex.length === first.length && first <= hex && hex <= last)
 
-/** As nft writes it: an address, a CIDR, or `first-last`. */
-export function formatRange({ first, last }: AddressRange): string {
-  if (first === last) return ipFromHex(first)
+/** The length of the prefix that all addresses of a range share and no other has; undefined if it is no CIDR. */
+export function prefixOf({ first, last }: AddressRange): number | undefined {
+  if (first === last) return first.length * 4
   const size = BigInt(`0x${last}`) - BigInt(`0x${first}`) + 1n
-  const isPower = (size & (size - 1n)) === 0n
-  if (isPower && BigInt(`0x${first}`) % size === 0n) {
-    return `${ipFromHex(first)}/${first.length * 4 - (size.toString(2).length - 1)}`
-  }
-  return `${ipFromHex(first)}-${ipFromHex(last)}`
+  const isCIDR = (size & (size - 1n)) === 0n && BigInt(`0x${first}`) % size === 0n
+  return isCIDR ? first.length * 4 - (size.toString(2).length - 1) : undefined
+}
+
+/** As nft writes it: an address, a CIDR, or `first-last`. */
+export function formatRange(range: AddressRange): string {
+  const { first, last } = range
+  if (first === last) return ipFromHex(first)
+  const prefix = prefixOf(range)
+  return prefix === undefined ? `${ipFromHex(first)}-${ipFromHex(last)}` : `${ipFromHex(first)}/${prefix}`
 }
 
 /** The inverse of `formatRange`; undefined if the text is none. */

@@ -23,9 +23,9 @@ export function kernelObject(object: NftObject, family: Family): KernelObject {
     case 'chain':
       return { key: chainKey(object.name), value: chainText(object, family) }
     case 'set':
-      return { key: setKey(object.name), value: setText(object, family) }
+      return { key: setKey(object.name), value: containerText(object, family) }
     case 'map':
-      return { key: mapKey(object.name), value: mapText(object, family) }
+      return { key: mapKey(object.name), value: containerText(object, family) }
     case 'element':
       return { key: elementKey(object.container, object.key.join(' . ')), value: elementText(object) }
     case 'indexed': {
@@ -165,7 +165,7 @@ function typeText(key: readonly KeyType[], data: readonly KeyType[] | 'verdict' 
  * Clients that a dynamic set remembers. The kernel makes the table for that many at once: 0.1 MB a set. nft's default of
  * 65,535 costs 2 MB, for each endpoint of each Service with affinity. iptables mode remembers 100 by default.
  */
-const dynamicSize = 4_096
+export const dynamicSize = 4_096
 
 function setText({ key, timeoutSeconds }: SetObject, family: Family): string {
   const dynamic =
@@ -174,6 +174,10 @@ function setText({ key, timeoutSeconds }: SetObject, family: Family): string {
 }
 
 const mapText = ({ key, data }: MapObject, family: Family): string => typeText(key, data, family)
+
+/** The declaration of a set or map, as its object's value has it. */
+export const containerText = (container: SetObject | MapObject, family: Family): string =>
+  container.kind === 'set' ? setText(container, family) : mapText(container, family)
 
 /** What follows the key: `comment "shop/web:http" : goto pick-2`. */
 export function elementText({ data, comment }: Pick<Element, 'data' | 'comment'>): string {

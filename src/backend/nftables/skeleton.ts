@@ -2,6 +2,7 @@
 import { type CIDR, type Family, hostCIDR, type IP, parseCIDR, parseIP } from '../../net/ip.ts'
 import type { LocalDetector, Network } from '../../policy/network.ts'
 import type { KernelObject } from '../backend.ts'
+import { staticContainers } from './containers.ts'
 import { chains, containers, pickChains } from './names.ts'
 import type { Chain, Field, NftObject, Rule, Statement } from './objects.ts'
 import { mergeCIDRs, rangeOf } from './ranges.ts'
@@ -46,22 +47,7 @@ export function* skeleton(network: Network): Iterable<KernelObject> {
 }
 
 function* objects(network: Network): Iterable<NftObject> {
-  yield { kind: 'map', name: containers.services, key: ['address', 'protocol', 'port'], data: 'verdict' }
-  yield { kind: 'map', name: containers.nodePorts, key: ['protocol', 'port'], data: 'verdict' }
-  yield {
-    kind: 'map',
-    name: containers.endpoints,
-    key: ['address', 'protocol', 'port', 'index'],
-    data: ['address', 'port'],
-  }
-  yield {
-    kind: 'map',
-    name: containers.nodePortEndpoints,
-    key: ['protocol', 'port', 'index'],
-    data: ['address', 'port'],
-  }
-  yield { kind: 'set', name: containers.clusterIPs, key: ['address'] }
-  yield { kind: 'set', name: containers.octets, key: ['octet', 'octet'] }
+  yield* staticContainers
   for (let octet = 0; octet < 256; octet++) {
     const text = `0x${octet.toString(16)}`
     yield { kind: 'element', container: containers.octets, key: [text, text] }

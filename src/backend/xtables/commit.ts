@@ -4,22 +4,34 @@ import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
 import { CommitError, type KernelObject, type Look, type Program, type Step, type Transaction } from '../backend.ts'
 import { chainKey, jumpKey, parseKey, type Table, tableOf } from './names.ts'
-import { type PlanOptions, plan } from './plan.ts'
-import { ownParts, parseSave, type Scope } from './save.ts'
+import { type PlanOptions, plan, type RestoreStep } from './plan.ts'
+import { linesInParts, ownParts, type Scope, saveReader } from './save.ts'
 import { failure, legacyTables, lockWait, type Tools, toolsOf, type Variant } from './tools.ts'
 
 /** A restore of ten thousand Services takes seconds, never minutes; longer means that it hangs. */
 const restoreTimeoutMs = 120_000
 
+/**
+ * Characters of text between two turns of the event loop. Measured with 10,000 and 30,000 Services of 5 endpoints each: 1 ms
+ * to read or to write a part, 7 ms while the code is new to the compiler.
+ */
+const turnSize = 1 << 17
+
+/** Lets the event loop do what waits. */
+const turn = (): Promise<void> => new Promise(next => setImmediate(next))
+
 /** What is ours in the tables of the scope. Throws CommitError. */
 export async function read(exec: Exec, tools: Tools, scope: Scope, signal: AbortSignal): Promise<Program> {
-  const program = new Map<string, string>()
+  const reader = saveReader(scope)
   for (const table of scope.tables) {
     const result = await exec.run(tools.save, ['-t', table], { signal, timeoutMs: restoreTimeoutMs })
     if (result.exitCode !== 0) throw failure(tools.save, result)
-    for (const { key, value } of parseSave(result.stdout, scope)) program.set(key, value)
+    for (const part of linesInParts(result.stdout, turnSize)) {
+      reader.take(part)
+      await turn()
+    }
   }
-  return program
+  return reader.program
 }
 
 /** A jump from a chain of others: it goes with any flush of its table, and looking at it costs a fraction of a listing. */
@@ -86,7 +98,10 @@ export async function fingerprint(exec: Exec, tools: Tools, scope: Scope, signal
     if (result.exitCode !== 0) throw failure(tools.save, result)
     bytes += result.stdout.length
     hash.update(`*${table}\n`)
-    for (const part of ownParts(result.stdout, scope.prefix)) hash.update(part, 'latin1')
+    for (const lines of linesInParts(result.stdout, turnSize)) {
+      for (const part of ownParts(lines, scope.prefix)) hash.update(part, 'latin1')
+      await turn()
+    }
   }
   return { digest: hash.digest('base64'), costMs: bytes * costOfByte[tools.variant] }
 }
@@ -95,11 +110,33 @@ export async function fingerprint(exec: Exec, tools: Tools, scope: Scope, signal
 export async function commit(exec: Exec, tools: Tools, transaction: Transaction, signal: AbortSignal): Promise<void> {
   for (const step of transaction.steps) {
     const args = ['--noflush', ...lockWait]
-    const result = await exec.run(tools.restore, args, { input: step.text, signal, timeoutMs: restoreTimeoutMs })
+    const result = await exec.run(tools.restore, args, {
+      input: await textOf(step),
+      signal,
+      timeoutMs: restoreTimeoutMs,
+    })
     if (result.exitCode === 0) continue
     const error = failure(tools.restore, result)
     throw error.kind === 'refused' ? culprits(error, result.stderr, step) : error
   }
+}
+
+/** The text of a step; put together in parts where it comes in pieces. */
+async function textOf(step: Step | RestoreStep): Promise<string> {
+  if (!('pieces' in step)) return step.text
+  const parts: string[] = []
+  let pieces: string[] = []
+  let size = 0
+  for (const piece of step.pieces()) {
+    pieces.push(piece)
+    size += piece.length
+    if (size < turnSize) continue
+    parts.push(pieces.join(''))
+    pieces = []
+    size = 0
+    await turn()
+  }
+  return [...parts, ...pieces].join('')
 }
 
 /** Names what the program objected to, where it says so. */

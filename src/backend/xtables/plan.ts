@@ -1,7 +1,7 @@
 // From a delta to restore inputs: in an order the kernel accepts, that reaches nothing before it is whole, and that leaves
 // every packet with an endpoint before and after the change an endpoint at each step of it.
 import type { Delta, Step, Transaction } from '../backend.ts'
-import { chainKey, type ParsedKey, parseKey, type Table } from './names.ts'
+import { type ParsedKey, parseKey, type Table } from './names.ts'
 import type { Tools } from './tools.ts'
 
 interface Change {
@@ -14,8 +14,19 @@ interface Change {
 /** One table's part of a restore input. */
 interface Section {
   readonly table: Table
-  readonly lines: readonly string[]
-  readonly keys: readonly string[]
+  /** Objects that are written, of which there is one at least. */
+  readonly changes: readonly Change[]
+  /** Whole lines in the order they are written, in pieces of a chain or less. Made anew at each call. */
+  readonly pieces: () => Iterable<string>
+}
+
+/**
+ * One restore input. Its text is put together only when it is asked for: with 10,000 Services it has 9.3 MB, which to put
+ * together at once takes some 60 ms and as much memory again.
+ */
+export interface RestoreStep extends Step {
+  /** The text from its beginning, in pieces of a chain or less. */
+  readonly pieces: () => Iterable<string>
 }
 
 /** What the programs of a variant take. */
@@ -58,7 +69,7 @@ export interface PlanOptions extends RestoreLimits {
  * removed. A Service that loses its last endpoint is refused from the moment it has none, and no packet leaks out on the
  * way.
  */
-export function plan(delta: Delta, options: PlanOptions): Transaction {
+export function plan(delta: Delta, options: PlanOptions): Transaction & { readonly steps: readonly RestoreStep[] } {
   const changes: Record<Table, Change[]> = { filter: [], nat: [], mangle: [] }
   const sort = (change: Change) => changes[change.parsed.table].push(change)
   for (const { key, value } of delta.added) sort({ key, parsed: parseKey(key), from: undefined, to: value })
@@ -109,12 +120,16 @@ function tableSections(table: Table, changes: readonly Change[], options: PlanOp
   const { chunk } = options
   const isShared = (change: Change): boolean => change.parsed.kind === 'chain' && options.isShared(change.parsed.chain)
   if (changes.length === 0) return []
-  const chainsOf = (wanted: (change: Change) => boolean) =>
-    changes.filter(change => change.parsed.kind === 'chain' && wanted(change))
-  const added = chainsOf(change => change.from === undefined && change.to !== undefined)
-  const changed = chainsOf(change => change.from !== undefined && change.to !== undefined)
-  const gone = chainsOf(change => change.to === undefined)
-  const jumps = changes.filter(change => change.parsed.kind === 'jump')
+  const added: Change[] = []
+  const changed: Change[] = []
+  const gone: Change[] = []
+  const jumps: Change[] = []
+  for (const change of changes) {
+    if (change.parsed.kind === 'jump') jumps.push(change)
+    else if (change.to === undefined) gone.push(change)
+    else if (change.from === undefined) added.push(change)
+    else changed.push(change)
+  }
   // A small change is one section: atomic, and one start of the program.
   if (added.length + changed.length + gone.length <= chunk)
     return [section(options, table, [...added, ...changed], jumps, gone)]
@@ -126,7 +141,7 @@ function tableSections(table: Table, changes: readonly Change[], options: PlanOp
     // Everything that decides which packets go where changes in one commit.
     section(options, table, changed.filter(isShared), jumps, []),
     ...parts(targetsFirst(gone).reverse(), chunk).map(part => section(options, table, [], [], part)),
-  ].filter(({ lines }) => lines.length > 0)
+  ].filter(({ changes: { length } }) => length > 0)
 }
 
 function parts<T>(items: readonly T[], size: number): T[][] {
@@ -137,20 +152,45 @@ function parts<T>(items: readonly T[], size: number): T[][] {
 
 /** Chains after the chains they go to (or went to), so that they can be written, or in reverse deleted, in parts. */
 function targetsFirst(changes: readonly Change[]): Change[] {
-  const byKey = new Map(changes.map(change => [change.key, change]))
-  const done = new Set<string>()
+  const prefix = commonPrefix(changes.map(chainOf))
+  const rulesOf = ({ to, from }: Change): string => to ?? from ?? ''
+  // Nearly all: with 30,000 Services 2,000 of 32,000 chains go to others.
   const ordered: Change[] = []
+  const inner = new Map<string, Change>()
+  for (const change of changes) {
+    if (rulesOf(change).includes(` ${prefix}`)) inner.set(chainOf(change), change)
+    else ordered.push(change)
+  }
+  const done = new Set<Change>()
   const visit = (change: Change): void => {
-    if (done.has(change.key)) return
-    done.add(change.key)
-    for (const [, target = ''] of (change.to ?? change.from ?? '').matchAll(/-[gj] (\S+)/g)) {
-      const next = byKey.get(chainKey(change.parsed.table, target))
+    if (done.has(change)) return
+    done.add(change)
+    for (const target of targetsIn(rulesOf(change), prefix)) {
+      const next = inner.get(target)
       if (next !== undefined) visit(next)
     }
     ordered.push(change)
   }
-  for (const change of changes) visit(change)
+  for (const change of inner.values()) visit(change)
   return ordered
+}
+
+const chainOf = ({ parsed }: Change): string => (parsed.kind === 'chain' ? parsed.chain : '')
+
+/** Where rules go, of the chains whose names begin with `prefix`. */
+function targetsIn(rules: string, prefix: string): string[] {
+  const found: string[] = []
+  for (const line of rules.split('\n')) {
+    const last = line.lastIndexOf(' ')
+    if (line.startsWith(prefix, last + 1) && /-[gj]$/.test(line.slice(0, last))) found.push(line.slice(last + 1))
+  }
+  return found
+}
+
+function commonPrefix([first = '', ...rest]: readonly string[]): string {
+  let length = first.length
+  for (const name of rest) while (!name.startsWith(first.slice(0, length))) length--
+  return first.slice(0, length)
 }
 
 function section(
@@ -160,47 +200,66 @@ function section(
   jumps: readonly Change[],
   gone: readonly Change[],
 ): Section {
-  const declarations: string[] = []
-  const rules: string[] = []
-  const deletions: string[] = []
-  const keys: string[] = []
-  for (const change of [...written, ...gone]) {
-    if (change.parsed.kind !== 'chain') continue
-    keys.push(change.key)
-    const { chain } = change.parsed
-    // Declaring a chain creates it, or empties it.
-    declarations.push(withoutDeclarations ? `${change.from === undefined ? '-N' : '-F'} ${chain}` : `:${chain} - [0:0]`)
-    for (const line of linesOf(change.to)) rules.push(`-A ${chain} ${line}`)
-    if (change.to === undefined) deletions.push(`-X ${chain}`)
+  return {
+    table,
+    changes: [...written, ...gone, ...jumps],
+    *pieces() {
+      for (const change of written) yield declaration(change, withoutDeclarations)
+      for (const change of gone) yield declaration(change, withoutDeclarations)
+      for (const change of written) yield rules(change)
+      // One commit: no packet passes between the two. `-D` goes by specification, so the new rule must not be there yet.
+      for (const { parsed, from } of jumps) {
+        if (parsed.kind === 'jump') for (const line of linesOf(from)) yield `-D ${parsed.from} ${line}\n`
+      }
+      for (const { parsed, to } of jumps) {
+        if (parsed.kind === 'jump' && to !== undefined) yield `-I ${parsed.from} 1 ${to}\n`
+      }
+      for (const { parsed } of gone) if (parsed.kind === 'chain') yield `-X ${parsed.chain}\n`
+    },
   }
-  const jumpsAdded: string[] = []
-  const jumpsRemoved: string[] = []
-  for (const change of jumps) {
-    if (change.parsed.kind !== 'jump') continue
-    keys.push(change.key)
-    // One commit: no packet passes between the two. `-D` goes by specification, so the new rule must not be there yet.
-    if (change.to !== undefined) jumpsAdded.push(`-I ${change.parsed.from} 1 ${change.to}`)
-    for (const line of linesOf(change.from)) jumpsRemoved.push(`-D ${change.parsed.from} ${line}`)
-  }
-  return { table, lines: [...declarations, ...rules, ...jumpsRemoved, ...jumpsAdded, ...deletions], keys }
+}
+
+/** Creates the chain, or empties it. */
+function declaration({ parsed, from }: Change, withoutDeclarations: boolean): string {
+  if (parsed.kind !== 'chain') return ''
+  if (withoutDeclarations) return `${from === undefined ? '-N' : '-F'} ${parsed.chain}\n`
+  return `:${parsed.chain} - [0:0]\n`
+}
+
+function rules({ parsed, to }: Change): string {
+  if (parsed.kind !== 'chain' || to === undefined || to === '') return ''
+  return `-A ${parsed.chain} ${to.replaceAll('\n', `\n-A ${parsed.chain} `)}\n`
 }
 
 /** Puts sections into restore inputs. A small change is one input; the program is started once. */
-function pack(sections: readonly Section[], delta: Delta, chunk: number): Step[] {
+function pack(sections: readonly Section[], delta: Delta, chunk: number): RestoreStep[] {
   const groups: Section[][] = []
   let size = Number.POSITIVE_INFINITY
   for (const item of sections) {
-    if (size + item.keys.length > chunk) {
+    if (size + item.changes.length > chunk) {
       groups.push([])
       size = 0
     }
     groups.at(-1)?.push(item)
-    size += item.keys.length
+    size += item.changes.length
   }
   const total = `${delta.added.length} added, ${delta.changed.length} changed, ${delta.removed.length} removed`
   return groups.map((group, index) => ({
     title: groups.length === 1 ? total : `${total}: part ${index + 1} of ${groups.length}`,
-    text: group.map(({ table, lines }) => `*${table}\n${lines.join('\n')}\nCOMMIT\n`).join(''),
-    keys: group.flatMap(({ keys }) => keys),
+    pieces: () => piecesOf(group),
+    get keys() {
+      return group.flatMap(({ changes }) => changes.map(({ key }) => key))
+    },
+    get text() {
+      return [...piecesOf(group)].join('')
+    },
   }))
+}
+
+function* piecesOf(sections: readonly Section[]): Iterable<string> {
+  for (const { table, pieces } of sections) {
+    yield `*${table}\n`
+    yield* pieces()
+    yield 'COMMIT\n'
+  }
 }

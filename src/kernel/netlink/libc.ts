@@ -1,4 +1,4 @@
-// The five calls of libc that netlink needs, through koffi: the one place that loads it. It is an optional package; a
+// The few calls of libc that netlink needs, through koffi: the one place that loads it. It is an optional package; a
 // machine without it, or with another byte order, does without netlink.
 import { endianness } from 'node:os'
 
@@ -13,6 +13,8 @@ export type AsyncCall = (
 export interface Libc {
   socket(domain: number, type: number, protocol: number): number
   bind(fd: number, address: Buffer, length: number): number
+  /** `length` is 4 bytes: the room in `address`, then how long the address is. */
+  getsockname(fd: number, address: Buffer, length: Buffer): number
   setsockopt(fd: number, level: number, name: number, value: Buffer, length: number): number
   close(fd: number): number
   /** On the event loop: 0.6 µs for a call that has nothing to do. */
@@ -61,6 +63,7 @@ async function load(): Promise<Libc | string> {
     return {
       socket: own.func('int socket(int, int, int)'),
       bind: own.func('int bind(int, void *, int)'),
+      getsockname: own.func('int getsockname(int, void *, void *)'),
       setsockopt: own.func('int setsockopt(int, int, int, void *, int)'),
       close: own.func('int close(int)'),
       send,

@@ -21,10 +21,11 @@ export const flag = {
   excl: 0x200,
   dump: 0x300,
   create: 0x400,
+  append: 0x800,
 } as const
 
 /** Set in the type of an attribute that holds attributes. */
-const nestedBit = 0x8000
+export const nestedBit = 0x8000
 /** Set in the type of an attribute in network byte order; libmnl sets it nowhere, the kernel here and there. */
 const typeMask = 0x3fff
 

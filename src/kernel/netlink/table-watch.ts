@@ -1,5 +1,5 @@
 // Notices that somebody else writes to the netfilter tables where our rules are: nf_tables tells of it, the legacy tables
-// are asked for their size every second. What programs that we start write is left out.
+// are asked for their size every second. What we write, or programs that we start, is left out.
 import type { Family } from '../../net/ip.ts'
 import type { Exec } from '../exec.ts'
 import { type LegacyTables, openLegacyTables } from './legacy-tables.ts'
@@ -16,6 +16,8 @@ export interface TableWatch {
   readonly hearsNft: boolean
   /** Runs programs as the given one does; what they write is not told of. */
   readonly exec: Exec
+  /** What the netlink socket with this port writes is not told of either, from now on. */
+  adopt(port: number): void
   /** Begins to tell. Each finding says that a listener should look for himself, never what there is. */
   start(listeners: readonly Listener[]): void
   close(): Promise<void>
@@ -49,6 +51,10 @@ class Watch implements TableWatch {
     this.hearsNft = events !== undefined
     this.exec = own
     this.#own = own
+  }
+
+  adopt(port: number): void {
+    this.#own.adopt(port)
   }
 
   start(listeners: readonly Listener[]): void {
@@ -88,6 +94,11 @@ export class OwnPrograms implements Exec {
     this.#exec = exec
   }
 
+  /** Takes what comes from this port for ours. */
+  adopt(port: number): void {
+    this.#ports.set(port, (this.#ports.get(port) ?? 0) + 1)
+  }
+
   has(port: number): boolean {
     return this.#ports.has(port)
   }
@@ -100,7 +111,7 @@ export class OwnPrograms implements Exec {
     let port: number | undefined
     const onStart = (pid: number): void => {
       port = pid
-      this.#ports.set(pid, (this.#ports.get(pid) ?? 0) + 1)
+      this.adopt(pid)
       options.onStart?.(pid)
     }
     const family = restoredBy(command)

@@ -1,32 +1,12 @@
 // A digest of our rules tells that somebody wrote to them, and only then; a look at our jumps misses none.
 import { describe, expect, it } from 'vitest'
-import { iptablesBackend } from '../../../src/backend/iptables/index.ts'
-import type { Network } from '../../../src/policy/network.ts'
-import { DesiredProgram } from '../../../src/sync/program.ts'
 import { StrictExec } from '../../support/strict-iptables/exec.ts'
-
-const network: Network = {
-  family: 'IPv4',
-  detector: { kind: 'none' },
-  masqueradeAll: false,
-  masqueradeMark: 0x4000,
-  nodePortAddresses: { kind: 'all' },
-  localhostNodePorts: true,
-  dropInvalid: true,
-  nodeAddresses: [],
-}
-const { signal } = new AbortController()
+import { signal, started } from './started.ts'
 
 describe.each(['nft', 'legacy'] as const)('%s', variant => {
   async function start() {
     const exec = new StrictExec()
-    const backend = iptablesBackend({ family: 'IPv4', exec, variant })
-    const skeleton = [...backend.skeleton(network)]
-    const program = new DesiredProgram(backend.layout?.())
-    program.replace('(skeleton)', skeleton)
-    program.rebase(await backend.read(signal))
-    await backend.commit(backend.plan(program.pending(), program.objects), signal)
-    program.settle()
+    const { backend, skeleton, program } = await started(exec, variant)
     const write = (text: string) => exec.iptables('IPv4', variant).restore(text, { noflush: true })
     const digest = async () => (await backend.fingerprint?.(signal, false))?.digest
     return { backend, skeleton, program, write, digest }

@@ -1,7 +1,7 @@
 // Endpoints that go keep their connections, foreign virtual servers are left alone, and a mode that is given up gives way.
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { CommitError } from '../../../src/backend/backend.ts'
-import { ipvsBackend } from '../../../src/backend/ipvs/index.ts'
+import { type IpvsOptions, ipvsBackend } from '../../../src/backend/ipvs/index.ts'
 import { defaultIpvsSettings } from '../../../src/backend/ipvs/settings.ts'
 import { type IP, parseCIDR, parseIP } from '../../../src/net/ip.ts'
 import type { Protocol } from '../../../src/net/protocol.ts'
@@ -50,14 +50,20 @@ function port(protocol: Protocol, reals: readonly string[], more: Partial<Servic
   }
 }
 
+/** How the kernel is spoken to. */
+type Means = 'programs' | 'netlink'
+const means: readonly Means[] = ['programs', 'netlink']
+const optionsFor = (by: Means, machine: StrictIpvs): Pick<IpvsOptions, 'netlink'> =>
+  by === 'programs' ? {} : { netlink: async () => machine.netlink() }
+
 class Node {
   readonly machine: StrictIpvs
   readonly backend: ReturnType<typeof ipvsBackend>
   readonly program: DesiredProgram
 
-  constructor(machine = new StrictIpvs(), settings = defaultIpvsSettings) {
+  constructor(by: Means, machine = new StrictIpvs(), settings = defaultIpvsSettings) {
     this.machine = machine
-    this.backend = ipvsBackend({ family: 'IPv4', exec: machine, settings })
+    this.backend = ipvsBackend({ family: 'IPv4', exec: machine, settings, ...optionsFor(by, machine) })
     this.program = new DesiredProgram(this.backend.layout?.())
     this.program.replace('skeleton', this.backend.skeleton(network))
   }
@@ -98,7 +104,7 @@ async function pass(ms: number): Promise<void> {
 
 const minutes = (count: number): number => count * 60_000
 
-describe('an endpoint that goes', () => {
+describe.each(means)('an endpoint that goes, by %s', by => {
   beforeEach(() => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
   })
@@ -107,7 +113,7 @@ describe('an endpoint that goes', () => {
   })
 
   test('is deleted soon where it has no connections', async () => {
-    const node = new Node()
+    const node = new Node(by)
     await node.wants(port('TCP', ['10.0.0.1', '10.0.0.2']))
     await node.wants(port('TCP', ['10.0.0.1']))
     expect(await node.real()).toEqual(['10.0.0.1:8080 1', '10.0.0.2:8080 0'])
@@ -116,7 +122,7 @@ describe('an endpoint that goes', () => {
   })
 
   test('keeps its connections until they end, and then goes', async () => {
-    const node = new Node()
+    const node = new Node(by)
     await node.wants(port('TCP', ['10.0.0.1', '10.0.0.2']))
     node.connections('TCP', '10.0.0.2', 3, 1)
     await node.wants(port('TCP', ['10.0.0.1']))
@@ -135,7 +141,7 @@ describe('an endpoint that goes', () => {
     ['SCTP', minutes(14), minutes(2)],
     ['UDP', 5_000, 25_000],
   ] as const)('%s: has a limit', async (protocol, before, beyond) => {
-    const node = new Node()
+    const node = new Node(by)
     await node.wants(port(protocol, ['10.0.0.1', '10.0.0.2']))
     node.connections(protocol, '10.0.0.2', 0, 5)
     await node.wants(port(protocol, ['10.0.0.1']))
@@ -146,7 +152,7 @@ describe('an endpoint that goes', () => {
   })
 
   test('gets its weight back when it comes back, and keeps its connections', async () => {
-    const node = new Node()
+    const node = new Node(by)
     await node.wants(port('TCP', ['10.0.0.1', '10.0.0.2']))
     node.connections('TCP', '10.0.0.2', 1)
     await node.wants(port('TCP', ['10.0.0.1']))
@@ -160,22 +166,22 @@ describe('an endpoint that goes', () => {
   })
 
   test('is drained on by the next run, and is no difference to it', async () => {
-    const node = new Node()
+    const node = new Node(by)
     await node.wants(port('TCP', ['10.0.0.1', '10.0.0.2']))
     node.connections('TCP', '10.0.0.2', 1)
     await node.wants(port('TCP', ['10.0.0.1']))
-    const next = new Node(node.machine)
+    const next = new Node(by, node.machine)
     next.program.replace('a/web:p/TCP', next.backend.compile(port('TCP', ['10.0.0.1']), network))
     await next.compare()
     expect(next.program.pending()).toEqual({ added: [], changed: [], removed: [] })
     node.connections('TCP', '10.0.0.2', 0)
     await node.backend.cleanup(signal).catch(() => undefined)
-    const last = new Node(node.machine)
+    const last = new Node(by, node.machine)
     expect((await last.backend.read(signal)).size).toBe(0)
   })
 
   test('the last one of a Service drains too, while new connections are refused', async () => {
-    const node = new Node()
+    const node = new Node(by)
     await node.wants(port('TCP', ['10.0.0.1']))
     node.connections('TCP', '10.0.0.1', 2)
     await node.wants(port('TCP', []))
@@ -186,12 +192,12 @@ describe('an endpoint that goes', () => {
   })
 })
 
-describe('what others keep in IPVS', () => {
+describe.each(means)('what others keep in IPVS, by %s', by => {
   test('is not looked at, changed or removed', async () => {
     const machine = new StrictIpvs()
     const foreign = '-A -t 192.0.2.1:25 -s wlc\n-a -t 192.0.2.1:25 -r 10.9.0.1:25 -g -w 7\n-A -f 7 -s rr\n'
     await machine.run('ipvsadm', ['--restore'], { input: foreign })
-    const node = new Node(machine)
+    const node = new Node(by, machine)
     await node.compare()
     await node.wants(port('TCP', ['10.0.0.1']))
     await node.compare()
@@ -204,7 +210,10 @@ describe('what others keep in IPVS', () => {
   test('is left on our device too, inside excludeCIDRs', async () => {
     const machine = new StrictIpvs()
     const excluded = parseCIDR('10.200.0.0/16')
-    const node = new Node(machine, { ...defaultIpvsSettings, excludeCIDRs: excluded === undefined ? [] : [excluded] })
+    const node = new Node(by, machine, {
+      ...defaultIpvsSettings,
+      excludeCIDRs: excluded === undefined ? [] : [excluded],
+    })
     await node.compare()
     await node.wants(port('TCP', ['10.0.0.1']))
     await machine.run('ip', ['-batch', '-'], {
@@ -221,16 +230,16 @@ describe('what others keep in IPVS', () => {
   })
 })
 
-describe('when another mode takes over', () => {
+describe.each(means)('when another mode takes over, by %s', by => {
   test('what no connection lives in goes at once, the rest when they end', async () => {
-    const node = new Node()
+    const node = new Node(by)
     const other = port('TCP', ['10.0.0.3'], {
       name: 'a/other',
       frontends: [{ kind: 'ClusterIP', address: ip('10.96.0.30'), port: 80, traffic: 'internal' }],
     })
     await node.wants(port('TCP', ['10.0.0.1']), other)
     node.connections('TCP', '10.0.0.1', 1)
-    const former = ipvsBackend({ family: 'IPv4', exec: node.machine })
+    const former = ipvsBackend({ family: 'IPv4', exec: node.machine, ...optionsFor(by, node.machine) })
     expect(await former.retire?.(signal)).toBeGreaterThan(0)
     const left = await former.read(signal)
     const kinds = [...left.keys()].filter(key => !/^(?:set|member) /.test(key))
@@ -242,7 +251,7 @@ describe('when another mode takes over', () => {
   })
 
   test('cleanup waits for nobody', async () => {
-    const node = new Node()
+    const node = new Node(by)
     await node.wants(port('TCP', ['10.0.0.1']))
     node.connections('TCP', '10.0.0.1', 1)
     await node.backend.cleanup(signal)
@@ -255,16 +264,16 @@ describe('when another mode takes over', () => {
 
   test('a machine on which IPVS mode never ran is not asked about IPVS, which would load it', async () => {
     const machine = new StrictIpvs({ missing: ['ipset', 'ipvsadm'] })
-    const backend = ipvsBackend({ family: 'IPv4', exec: machine })
+    const backend = ipvsBackend({ family: 'IPv4', exec: machine, ...optionsFor(by, machine) })
     await backend.cleanup(signal)
     expect(await backend.retire?.(signal)).toBeUndefined()
     expect(machine.calls.filter(({ command }) => /ipset|ipvsadm/.test(command))).toEqual([])
   })
 })
 
-describe('what the kernel refuses', () => {
+describe.each(means)('what the kernel refuses, by %s', by => {
   test('names the Service whose scheduler it does not have', async () => {
-    const node = new Node(new StrictIpvs({ schedulers: ['rr'] }))
+    const node = new Node(by, new StrictIpvs({ schedulers: ['rr'] }))
     await node.wants(port('TCP', ['10.0.0.1']))
     const bad = port('UDP', ['10.0.0.1'], { name: 'a/bad', scheduler: 'wlc' })
     node.program.replace('a/bad/UDP', node.backend.compile(bad, network))
@@ -274,12 +283,12 @@ describe('what the kernel refuses', () => {
   })
 
   test('an annotation that is no scheduler is named', () => {
-    const { backend } = new Node()
+    const { backend } = new Node(by)
     expect(() => [...backend.compile(port('TCP', [], { scheduler: 'rr; reboot' }), network)]).toThrow(/"rr; reboot"/)
   })
 
   test('a virtual server that is gone makes the next commit look anew, and the look at what is there tells', async () => {
-    const node = new Node()
+    const node = new Node(by)
     await node.wants(port('TCP', ['10.0.0.1']))
     expect(await node.backend.isIntact?.(signal)).toBe(true)
     await node.machine.run('ipvsadm', ['--restore'], { input: '-D -t 10.96.0.20:80\n' })

@@ -43,7 +43,7 @@ function port(number: number, ...addresses: readonly string[]): ServicePort {
   }
 }
 
-describe('IPVS mode', () => {
+describe.each(['programs', 'netlink'])('IPVS mode by %s', by => {
   let machine: StrictIpvs
   let backend: Backend
   let committer: Committer
@@ -53,7 +53,8 @@ describe('IPVS mode', () => {
 
   beforeEach(async () => {
     machine = new StrictIpvs({ schedulers: ['rr', 'sh'] })
-    backend = ipvsBackend({ family: 'IPv4', exec: machine })
+    const options = by === 'netlink' ? { netlink: async () => machine.netlink() } : {}
+    backend = ipvsBackend({ family: 'IPv4', exec: machine, ...options })
     committer = new Committer(backend, { refused: () => undefined, giveUp: () => false })
     committer.replaceSkeleton(backend.skeleton(network))
     for (const number of [1, 2, 3]) replace(port(number, '10.0.0.1', '10.0.0.2'))

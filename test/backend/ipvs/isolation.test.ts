@@ -1,11 +1,14 @@
 // One Service that the kernel refuses: it is named and set aside, and no other Service is touched.
 import { describe, expect, test } from 'vitest'
+import type { Backend } from '../../../src/backend/backend.ts'
 import { ipvsBackend } from '../../../src/backend/ipvs/index.ts'
+import type { IpvsNetlink } from '../../../src/backend/ipvs/netlink.ts'
 import { type IP, parseIP } from '../../../src/net/ip.ts'
 import type { Network } from '../../../src/policy/network.ts'
 import type { Frontend, ServicePort } from '../../../src/policy/service-port.ts'
 import { Committer } from '../../../src/sync/committer.ts'
 import { StrictIpvs } from '../../support/strict-ipvs/machine.ts'
+import type { StrictNetlinkOptions } from '../../support/strict-ipvs/netlink.ts'
 
 const { signal } = new AbortController()
 
@@ -47,14 +50,24 @@ function port(number: number, more: { real?: string; scheduler?: string; fronten
   return made
 }
 
+/** How the kernel is spoken to. */
+type Means = 'programs' | 'netlink'
+const means: readonly Means[] = ['programs', 'netlink']
+
 class Node {
   readonly machine = new StrictIpvs({ schedulers: ['rr', 'sh'] })
   readonly refused: string[] = []
-  readonly backend = ipvsBackend({ family: 'IPv4', exec: this.machine })
-  readonly committer = new Committer(this.backend, {
-    refused: owner => void this.refused.push(owner),
-    giveUp: () => false,
-  })
+  readonly backend: Backend
+  readonly committer: Committer
+
+  constructor(by: Means, options: StrictNetlinkOptions = {}) {
+    const netlink = async (): Promise<IpvsNetlink> => this.machine.netlink(options)
+    this.backend = ipvsBackend({ family: 'IPv4', exec: this.machine, ...(by === 'netlink' ? { netlink } : {}) })
+    this.committer = new Committer(this.backend, {
+      refused: owner => void this.refused.push(owner),
+      giveUp: () => false,
+    })
+  }
 
   async start(count: number): Promise<void> {
     this.committer.replaceSkeleton(this.backend.skeleton(network))
@@ -78,29 +91,34 @@ class Node {
 }
 
 describe('one Service that the kernel refuses', () => {
-  test.each([
+  const cases = [
     ['gets a scheduler that it does not have', port(3, { scheduler: 'wlc' })],
     ['becomes a node port with such a scheduler', port(3, { scheduler: 'wlc', frontends: [nodePort] })],
     ['gets an endpoint that cannot be one', port(3, { real: '239.1.1.1' })],
-  ])('%s: it keeps what it had, the others are not touched, and what is new goes in', async (_, bad) => {
-    const node = new Node()
-    await node.start(8)
-    const before = await node.program()
-    const from = node.machine.calls.length
-    node.replace(bad)
-    node.replace(port(9))
-    await node.committer.commit(false, signal)
-    expect(node.refused).toEqual(['a/s3/TCP'])
-    const after = await node.program()
-    for (const [key, value] of before) expect([key, after.get(key)]).toEqual([key, value])
-    expect(after.get('virtual tcp 10.96.0.9:80')).toBe('-s rr\n10.0.0.1:8080')
-    expect(after.has('address 10.96.0.9')).toBe(true)
-    const touched = node.lines(from).filter(line => /10\.96\.0\.[1245678][:,/]/.test(line))
-    expect(touched).toEqual([])
-  })
+  ] as const
+  const both = cases.flatMap(([what, bad]) => means.map(by => [what, by, bad] as const))
+  test.each(both)(
+    '%s, by %s: it keeps what it had, the others are not touched, and what is new goes in',
+    async (_, by, bad) => {
+      const node = new Node(by)
+      await node.start(8)
+      const before = await node.program()
+      const from = node.machine.calls.length
+      node.replace(bad)
+      node.replace(port(9))
+      await node.committer.commit(false, signal)
+      expect(node.refused).toEqual(['a/s3/TCP'])
+      const after = await node.program()
+      for (const [key, value] of before) expect([key, after.get(key)]).toEqual([key, value])
+      expect(after.get('virtual tcp 10.96.0.9:80')).toBe('-s rr\n10.0.0.1:8080')
+      expect(after.has('address 10.96.0.9')).toBe(true)
+      const touched = node.lines(from).filter(line => /10\.96\.0\.[1245678][:,/]/.test(line))
+      expect(touched).toEqual([])
+    },
+  )
 
   test('a program that fails in words nobody knows takes nobody else along', async () => {
-    const node = new Node()
+    const node = new Node('programs')
     await node.start(8)
     const before = await node.program()
     node.machine.failNext('ip', {
@@ -116,8 +134,25 @@ describe('one Service that the kernel refuses', () => {
     expect(node.lines(from).filter(line => /10\.96\.0\.[1-8][:,/]/.test(line))).toEqual([])
   })
 
+  test('an address that no device takes, told by netlink, is the fault of its Service alone', async () => {
+    const EADDRNOTAVAIL = 99
+    const node = new Node('netlink', {
+      refuse: operation =>
+        operation.kind === 'add-address' && operation.address === '10.96.0.7' ? EADDRNOTAVAIL : undefined,
+    })
+    await node.start(2)
+    node.replace(port(7))
+    node.replace(port(8))
+    await node.committer.commit(false, signal)
+    expect(node.refused).toEqual(['a/s7/TCP'])
+    const after = await node.program()
+    expect(after.has('virtual tcp 10.96.0.2:80')).toBe(true)
+    expect(after.has('address 10.96.0.8')).toBe(true)
+    expect(after.has('virtual tcp 10.96.0.7:80')).toBe(false)
+  })
+
   test('an address that no device takes is the fault of its Service alone', async () => {
-    const node = new Node()
+    const node = new Node('programs')
     await node.start(2)
     const stderr = 'RTNETLINK answers: Cannot assign requested address\nCommand failed -:1\n'
     const failure = { kind: 'other', exitCode: 1, stderr } as const
@@ -129,9 +164,9 @@ describe('one Service that the kernel refuses', () => {
   })
 })
 
-describe('a policy that flips', () => {
+describe.each(means)('a policy that flips, by %s', by => {
   test('drains the virtual server by mark instead of ending its connections', async () => {
-    const node = new Node()
+    const node = new Node(by)
     await node.start(1)
     node.replace(port(2, { frontends: [nodePort] }))
     await node.committer.commit(false, signal)

@@ -86,3 +86,13 @@ test('a changed comment is written over the old one, in a call of its own', () =
     'add PENSTOCK-INTERNAL 10.96.0.1,tcp:80 comment "b/a" -exist\n',
   ])
 })
+
+test('what plan prints of a step is its title, its program, its text and its keys', () => {
+  const [step] = planned({ added: [{ key: 'address 10.96.0.1', value: '' }] })
+  expect(JSON.parse(JSON.stringify(step))).toEqual({
+    title: 'address: addresses of kube-ipvs0',
+    tool: 'address',
+    text: 'addr add 10.96.0.1/32 dev kube-ipvs0\n',
+    keys: ['address 10.96.0.1'],
+  })
+})

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { loadOf, parseAddresses, parseLoads, parseServers, parseSets } from '../../../src/backend/ipvs/parse.ts'
 import { elementOf, optionsOf, parseScheduling, serverArguments } from '../../../src/backend/ipvs/servers.ts'
-import { settingsFor, timeoutArguments } from '../../../src/backend/ipvs/settings.ts'
+import { settingsFor, timeoutsOf } from '../../../src/backend/ipvs/settings.ts'
 
 test.each([
   ['', '-s rr'],
@@ -153,7 +153,7 @@ describe('settings', () => {
     expect(names('6.1.0').filter(name => name.includes('arp'))).toEqual([])
   })
   test('timeouts are set together, in seconds, or not at all', () => {
-    expect(timeoutArguments({ timeoutsMs: { tcp: 0, tcpFin: 0, udp: 0 } })).toBeUndefined()
-    expect(timeoutArguments({ timeoutsMs: { tcp: 900_000, tcpFin: 0, udp: 500 } })).toEqual(['--set', '900', '0', '1'])
+    expect(timeoutsOf({ timeoutsMs: { tcp: 0, tcpFin: 0, udp: 0 } })).toBeUndefined()
+    expect(timeoutsOf({ timeoutsMs: { tcp: 900_000, tcpFin: 0, udp: 500 } })).toEqual({ tcp: 900, tcpFin: 0, udp: 1 })
   })
 })

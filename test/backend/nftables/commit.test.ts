@@ -1,7 +1,8 @@
 // What nft says, and what the syncer is told.
 import { describe, expect, it } from 'vitest'
-import { CommitError } from '../../../src/backend/backend.ts'
+import { CommitError, type KernelObject, type Transaction } from '../../../src/backend/backend.ts'
 import { nftablesBackend } from '../../../src/backend/nftables/index.ts'
+import { plan } from '../../../src/backend/nftables/plan.ts'
 import type { ExecResult } from '../../../src/kernel/exec.ts'
 
 const { signal } = new AbortController()
@@ -27,8 +28,6 @@ function backend(...answers: readonly ExecResult[]) {
   }
 }
 
-const step = (text: string) => ({ steps: [{ title: '', text, keys: [] }] })
-
 async function errorOf(done: Promise<unknown>): Promise<CommitError> {
   const error = await done.then(
     () => undefined,
@@ -39,13 +38,12 @@ async function errorOf(done: Promise<unknown>): Promise<CommitError> {
 }
 
 describe('a failed commit', () => {
-  const script = [
-    'add table ip penstock',
-    'flush chain ip penstock external/a/b/tcp',
-    'add rule ip penstock external/a/b/tcp meta l4proto tcp dnat to 10.1.0.1:80',
-    'add element ip penstock services { 10.96.0.1 . tcp . 80 comment "a/b" : goto external/a/b/tcp }',
-    '',
-  ].join('\n')
+  const added: KernelObject[] = [
+    { key: 'chain external/a/b/tcp', value: 'meta l4proto tcp dnat to 10.1.0.1:80' },
+    { key: 'element services 10.96.0.1 . tcp . 80', value: 'comment "a/b" : goto external/a/b/tcp' },
+  ]
+  // The chain is made, emptied and filled, in the lines 1 to 3; then comes the element.
+  const transaction: Transaction = plan({ added, changed: [], removed: [] }, new Map(), 'IPv4')
   const at = (line: number, what: string) => failed(`/dev/stdin:${line}:1-20: Error: ${what}\nadd …\n^^^\n`)
 
   it.each([
@@ -59,20 +57,56 @@ describe('a failed commit', () => {
     ['denied', at(1, 'Could not process rule: Operation not permitted'), []],
     ['unsupported', { ...ok, exitCode: -1, notFound: true }, []],
   ] as const)('is %s', async (kind, answer, keys) => {
-    const error = await errorOf(backend(answer).commit(step(script), signal))
+    const error = await errorOf(backend(answer).commit(transaction, signal))
     expect({ kind: error.kind, keys: error.keys }).toEqual({ kind, keys })
     expect(error.message).toMatch(/nft/)
   })
 
   it('is none when a chain that goes stays busy', async () => {
-    const sweep = 'delete chain ip penstock external/a/b/tcp\n'
+    const removed = [{ key: 'chain external/a/b/tcp', value: 'drop' }]
+    const { steps } = plan({ added: [], changed: [], removed }, new Map(), 'IPv4')
+    const sweep = { steps: steps.slice(1) }
+    const text = 'delete chain ip penstock external/a/b/tcp\n'
     const busy = at(1, 'Could not process rule: Device or resource busy')
     const soon = backend(busy, ok)
-    await soon.commit(step(sweep), signal)
-    expect(soon.commands).toEqual([`nft -f -\n${sweep}`, `nft -f -\n${sweep}`])
+    await soon.commit(sweep, signal)
+    expect(soon.commands).toEqual([`nft -f -\n${text}`, `nft -f -\n${text}`])
     const never = backend(busy)
-    await never.commit(step(sweep), signal)
+    await never.commit(sweep, signal)
     expect(never.commands.length).toBeGreaterThan(2)
+  })
+})
+
+describe('a transaction that is too long for nft', () => {
+  it('is written in halves', async () => {
+    const tooLong = failed('netlink: Error: Could not process rule: Message too long\n')
+    const one = backend(tooLong, ok)
+    const added = [1, 2, 3, 4].map(n => ({ key: `element cluster-ips 10.96.0.${n}`, value: '' }))
+    await one.commit(plan({ added, changed: [], removed: [] }, new Map(), 'IPv4'), signal)
+    const add = (n: number): string => `add element ip penstock cluster-ips { 10.96.0.${n} }\n`
+    expect(one.commands).toEqual([
+      `nft -f -\n${add(1)}${add(2)}${add(3)}${add(4)}`,
+      `nft -f -\n${add(1)}${add(2)}`,
+      `nft -f -\n${add(3)}${add(4)}`,
+    ])
+    const never = backend(tooLong)
+    const error = await errorOf(never.commit(plan({ added, changed: [], removed: [] }, new Map(), 'IPv4'), signal))
+    expect(error.kind).toBe('transient')
+  })
+})
+
+describe('a table that another process owns', () => {
+  const denied = failed('Error: Could not process rule: Operation not permitted\ndelete table ip penstock\n')
+  const listed = { ...ok, stdout: 'table ip penstock { # progname node\n\tflags owner\n\n\tchain a {\n\t}\n}\n' }
+
+  it('is told from one that nobody may write to', async () => {
+    const error = await errorOf(backend(denied, listed).cleanup(signal))
+    expect({ kind: error.kind, owned: /belongs to another process/.test(error.message) }).toEqual({
+      kind: 'transient',
+      owned: true,
+    })
+    const unowned = { ...listed, stdout: 'table ip penstock {\n}\n' }
+    expect((await errorOf(backend(denied, unowned).cleanup(signal))).kind).toBe('denied')
   })
 })
 

@@ -47,6 +47,20 @@ it('writes a change that takes several restores from its targets up, and what is
   expect(written.map(text => /^:(\S+)/m.exec(text)?.[1])).toEqual(['C', 'B', 'A', 'BODY', 'ROOT'])
 })
 
+it('says the same in pieces as at once', () => {
+  const added = ['A', 'B'].map(name => ({ key: `nat/OWN-${name}`, value: '-p tcp -j RETURN\n-j ACCEPT' }))
+  const removed = [{ key: 'nat/OWN-C', value: '-j RETURN' }]
+  const { steps } = plan({ added, changed: [], removed }, options)
+  const [step] = steps
+  expect(steps).toHaveLength(1)
+  expect([...(step?.pieces() ?? [])].join('')).toBe(step?.text)
+  expect(step?.text).toBe(
+    '*nat\n:OWN-A - [0:0]\n:OWN-B - [0:0]\n:OWN-C - [0:0]\n-A OWN-A -p tcp -j RETURN\n-A OWN-A -j ACCEPT\n' +
+      '-A OWN-B -p tcp -j RETURN\n-A OWN-B -j ACCEPT\n-X OWN-C\nCOMMIT\n',
+  )
+  expect(step?.keys).toEqual(['nat/OWN-A', 'nat/OWN-B', 'nat/OWN-C'])
+})
+
 it('takes keys apart', () => {
   expect(parseKey(chainKey('mangle', 'OWN'))).toEqual({ kind: 'chain', table: 'mangle', chain: 'OWN' })
   expect(parseKey(jumpKey('nat', 'OUTPUT', 'OWN'))).toEqual({ kind: 'jump', table: 'nat', from: 'OUTPUT', to: 'OWN' })

@@ -1,6 +1,6 @@
 // What iptables-save prints, read back: ours and nothing else, in our spelling.
 import { expect, it } from 'vitest'
-import { parseSave, type Scope } from '../../../src/backend/xtables/save.ts'
+import { linesInParts, parseSave, type Scope, saveReader } from '../../../src/backend/xtables/save.ts'
 
 const ours: Scope = { prefix: 'PENSTOCK-', tables: ['filter', 'nat'] }
 
@@ -68,4 +68,36 @@ COMMIT
     'nat/POSTROUTING>PENSTOCKVS-POSTROUTING': '-m comment --comment "penstock masquerading" -j PENSTOCKVS-POSTROUTING',
   })
   expect(Object.keys(parsed(text))).toEqual(['nat/PENSTOCK-SERVICES', 'nat/OUTPUT>PENSTOCK-SERVICES'])
+})
+
+it('reads the same in parts, wherever they end', () => {
+  const rules = (chain: string, n: number) =>
+    Array.from({ length: n }, (_, i) => `-A ${chain} -d 10.96.0.${i}/32 -j RETURN`)
+  const text = [
+    '# Generated',
+    '*nat',
+    ...[':PREROUTING ACCEPT [0:0]', ':PENSTOCK-A - [0:0]', ':PENSTOCK-AB - [0:0]', ':PENSTOCK-B - [0:0]'],
+    '-A PREROUTING -m comment --comment "penstock service addresses" -j PENSTOCK-A',
+    ...[
+      ...rules('PENSTOCK-A', 3),
+      ...rules('PENSTOCK-AB', 2),
+      'COMMIT',
+      '*raw',
+      ...rules('PENSTOCK-A', 1),
+      'COMMIT',
+      '',
+    ],
+  ].join('\n')
+  const whole = parsed(text)
+  expect(whole['nat/PENSTOCK-A']?.split('\n')).toHaveLength(3)
+  expect(whole['nat/PENSTOCK-AB']?.split('\n')).toHaveLength(2)
+  expect(whole['nat/PENSTOCK-B']).toBe('')
+  for (let size = 0; size < text.length; size += 7) {
+    const reader = saveReader(ours)
+    const parts = [...linesInParts(text, size)]
+    for (const part of parts) reader.take(part)
+    expect(Object.fromEntries(reader.program)).toEqual(whole)
+    expect(parts.join('')).toBe(text)
+    expect(parts.slice(0, -1).every(part => part.endsWith('\n') && part.length > size)).toBe(true)
+  }
 })

@@ -1,4 +1,4 @@
 // Every conformance scenario with real packets, on the legacy variant of iptables.
 import { sendScenarios } from './suite.ts'
 
-sendScenarios({ name: 'iptables-legacy', mode: 'iptables', variant: 'legacy' })
+sendScenarios('iptables-legacy')

@@ -1,4 +1,4 @@
 // Every conformance scenario with real packets, on the nft variant of iptables.
 import { sendScenarios } from './suite.ts'
 
-sendScenarios({ name: 'iptables-nft', mode: 'iptables', variant: 'nft' })
+sendScenarios('iptables-nft')

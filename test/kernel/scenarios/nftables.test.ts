@@ -1,4 +1,4 @@
 // Every conformance scenario with real packets, on nftables.
 import { sendScenarios } from './suite.ts'
 
-sendScenarios({ name: 'nftables', mode: 'nftables', variant: 'nft' })
+sendScenarios('nftables')

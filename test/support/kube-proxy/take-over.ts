@@ -1,14 +1,11 @@
 // Taking over from a kube-proxy, and giving the node back to it, under traffic.
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { ip, originOf, world as places } from '../../conformance/world.ts'
-import type { Worker } from '../netns/sandbox.ts'
-import type { ClientMethods, Patience } from '../switching/client.ts'
-import { listeners, manifest, type Target, targets } from '../switching/cluster.ts'
+import { world as places } from '../../conformance/world.ts'
+import { manifest } from '../switching/cluster.ts'
 import { type Kind, nodeOf } from '../switching/kinds.ts'
-import type { ServerMethods } from '../switching/server.ts'
-import { type Namespace, namespaces } from '../world/plan.ts'
-import { namespaceOf, type World } from '../world/world.ts'
+import { configurationOf, startServers, Traffic, type TrafficReport, usualPatience } from '../switching/traffic.ts'
+import type { World } from '../world/world.ts'
 import { type FormerProxy, saved } from './leftovers.ts'
 
 export interface TakeOverOptions {
@@ -26,17 +23,9 @@ export interface TakeOverReport {
   readonly failures: readonly string[]
 }
 
-const patience: Patience = {
-  connectMs: 900,
-  answerMs: 10_000,
-  slowRefusalMs: 10_000,
-  silenceMs: 300,
-  pauseMs: 15,
-}
 const roundsBefore = 5
 const roundsAfter = 8
 const namespace = 'node-a'
-const switching = join(import.meta.dirname, '../switching')
 
 /** Rules that are neither kube-proxy's nor ours: kubelet's, a CNI's and somebody's own table. */
 const ofOthers = {
@@ -88,7 +77,7 @@ export async function takeOverAndBack(world: World, options: TakeOverOptions): P
   if ((await from.held(sandbox)).length === 0) throw new Error(`${from.name} holds nothing`)
   await startServers(world)
 
-  const there = await Traffic.start(world)
+  const there = await Traffic.start(world, usualPatience)
   await there.advance(roundsBefore)
   await penstock('run', '--once', '--manifests', objects)
   const left = await from.held(sandbox)
@@ -98,7 +87,7 @@ export async function takeOverAndBack(world: World, options: TakeOverOptions): P
   await there.advance(roundsAfter)
   const first = await there.stop()
 
-  const back = await Traffic.start(world)
+  const back = await Traffic.start(world, usualPatience)
   await back.advance(roundsBefore)
   await from.apply(sandbox, manifest)
   await penstock('cleanup')
@@ -108,22 +97,13 @@ export async function takeOverAndBack(world: World, options: TakeOverOptions): P
   await back.advance(roundsAfter)
   const second = await back.stop()
 
-  const told = (way: string, report: typeof first): string[] => report.failures.map(what => `${way}: ${what}`)
+  const told = (way: string, { noted }: TrafficReport): string[] => noted.map(({ what }) => `${way}: ${what}`)
   return {
     probes: first.probes + second.probes,
     echoes: first.echoes + second.echoes,
     failures: [...failures, ...told('taking over', first), ...told('going back', second)],
   }
 }
-
-const configurationOf = ({ mode, configuration }: Kind): object => ({
-  apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
-  kind: 'KubeProxyConfiguration',
-  mode,
-  clusterCIDR: places.clusterCIDR,
-  conntrack: { maxPerCore: 0, min: 0 },
-  ...configuration,
-})
 
 /** Lines of both variants and of nft that bear neither our names nor kube-proxy's. */
 async function notOurs({ sandbox }: World): Promise<string[]> {
@@ -146,55 +126,4 @@ function differences(way: string, before: readonly string[], after: readonly str
   const gone = before.filter(line => !after.includes(line)).map(line => `${way} took away: ${line}`)
   const more = after.filter(line => !before.includes(line)).map(line => `${way} added: ${line}`)
   return [...gone, ...more]
-}
-
-async function startServers(world: World): Promise<void> {
-  for (const name of ['pods-a', 'node-b'] as const) {
-    const server = await world.sandbox.worker<ServerMethods>({
-      namespace: name,
-      module: join(switching, 'server.ts'),
-    })
-    await server.call('serve', {
-      listeners: listeners.filter(({ address }) => namespaceOf(originOf(ip(address))) === name),
-    })
-  }
-}
-
-const sentFrom = (name: Namespace): readonly Target[] =>
-  targets.filter(({ src }) => namespaceOf(originOf(ip(src))) === name)
-
-/** All clients of the world: first flows, then new connections. */
-class Traffic {
-  readonly #clients: readonly Worker<ClientMethods>[]
-
-  private constructor(clients: readonly Worker<ClientMethods>[]) {
-    this.#clients = clients
-  }
-
-  static async start(world: World): Promise<Traffic> {
-    const used = namespaces.filter(name => sentFrom(name).length > 0)
-    const clients = await Promise.all(
-      used.map(async name => {
-        const module = join(switching, 'client.ts')
-        const client = await world.sandbox.worker<ClientMethods>({ namespace: name, module })
-        await client.call('openFlows', { targets: sentFrom(name), patience })
-        return { client, name }
-      }),
-    )
-    for (const { client, name } of clients) await client.call('startProbes', { targets: sentFrom(name), patience })
-    return new Traffic(clients.map(({ client }) => client))
-  }
-
-  async advance(times: number): Promise<void> {
-    await Promise.all(this.#clients.map(client => client.call('advance', { times })))
-  }
-
-  async stop(): Promise<TakeOverReport> {
-    const reports = await Promise.all(this.#clients.map(client => client.call('stop', undefined as never)))
-    return {
-      probes: reports.reduce((total, { probes }) => total + probes, 0),
-      echoes: reports.reduce((total, { echoes }) => total + echoes, 0),
-      failures: reports.flatMap(({ failures }) => failures.map(({ what }) => what)),
-    }
-  }
 }

@@ -1,4 +1,5 @@
 // A machine in memory with what the IPVS backend runs on it: iptables, ipset, ipvsadm and ip over one kernel.
+import type { IpvsNetlink } from '../../../src/backend/ipvs/netlink.ts'
 import type { Exec, ExecOptions, ExecResult } from '../../../src/kernel/exec.ts'
 import type { Family } from '../../../src/net/ip.ts'
 import type { StrictMachine } from '../../conformance/conformance.ts'
@@ -10,6 +11,7 @@ import { dimensionOf } from './elements.ts'
 import { ip } from './ip.ts'
 import { restoreSets, saveSets, unknownCommand } from './ipset.ts'
 import { ipvsadm } from './ipvsadm.ts'
+import { type StrictNetlinkOptions, strictNetlink } from './netlink.ts'
 import { Sets } from './sets.ts'
 import { Killed, stepGuard } from './steps.ts'
 import { debianSchedulers, VirtualServers } from './virtual-servers.ts'
@@ -94,6 +96,21 @@ export class StrictIpvs implements StrictMachine {
   /** The next calls of a program that could change something fail like this, one each. */
   failNext(program: Program, ...failures: readonly ProgramFailure[]): void {
     this.#failures.set(program, [...(this.#failures.get(program) ?? []), ...failures])
+  }
+
+  /** The same kernel without programs; what it changes counts as written, and is told of, one by one. */
+  netlink(options?: StrictNetlinkOptions): IpvsNetlink {
+    return strictNetlink(this, options)
+  }
+
+  /** A change that no program makes. */
+  change(work: () => void): void {
+    this.#writes++
+    try {
+      work()
+    } finally {
+      this.#tell()
+    }
   }
 
   /** Answers a turn later, as a program would. */

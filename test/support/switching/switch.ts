@@ -2,14 +2,12 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ip, originOf, world as places } from '../../conformance/world.ts'
-import type { Worker } from '../netns/sandbox.ts'
-import { type Namespace, namespaces } from '../world/plan.ts'
-import { namespaceOf, type Variant, type World } from '../world/world.ts'
-import type { ClientMethods, Failure, Patience } from './client.ts'
-import { listeners, manifest, type Target, targets } from './cluster.ts'
+import { world as places } from '../../conformance/world.ts'
+import type { Variant, World } from '../world/world.ts'
+import type { Patience } from './client.ts'
+import { manifest } from './cluster.ts'
 import { type Kind, nodeOf } from './kinds.ts'
-import type { ServerMethods } from './server.ts'
+import { configurationOf, startServers, Traffic, type TrafficReport, usualPatience } from './traffic.ts'
 
 /** How the program is started: `run`, stopped for the next, or `run --once`. */
 export type Style = 'daemon' | 'once'
@@ -29,32 +27,14 @@ export interface SwitchOptions {
   readonly meanwhile?: (traffic: Pick<Traffic, 'advance'>) => Promise<void>
 }
 
-export interface SwitchReport {
-  readonly probes: number
-  readonly echoes: number
-  /** Milliseconds. */
-  readonly slowestEcho: number
+export interface SwitchReport extends Omit<TrafficReport, 'noted'> {
   /** One sentence for everything that went wrong, with its time from the moment the former mode was told to stop. */
   readonly failures: readonly string[]
 }
 
-const defaultPatience: Patience = {
-  connectMs: 900,
-  answerMs: 10_000,
-  slowRefusalMs: 10_000,
-  silenceMs: 300,
-  pauseMs: 15,
-}
-
-/**
- * For a machine where a processor may stand still for seconds, such as an emulated one. A single SYN that is lost is then
- * not noticed any more; a single datagram still is.
- */
-export const patienceOfSlowMachine: Partial<Patience> = { connectMs: 5_000, pauseMs: 200 }
-
 /** New connections to each target, and echoes of each flow, before the switch and after it. */
-const roundsBefore = 10
-const roundsAfter = 20
+const roundsBefore = 5
+const roundsAfter = 10
 
 /**
  * Switches, and tells what the traffic saw of it. The world is a fresh one, opened for the variant of `from`. Throws if the
@@ -71,7 +51,7 @@ export async function switchModes(world: World, options: SwitchOptions): Promise
   const former = await start(world, options, from)
   if ((await from.held(node)).length === 0) throw new Error(`${from.name} holds nothing after its first sync`)
   await startServers(world)
-  const traffic = await Traffic.start(world, { ...defaultPatience, ...options.patience })
+  const traffic = await Traffic.start(world, { ...usualPatience, ...options.patience })
   await traffic.advance(roundsBefore)
 
   const began = Date.now()
@@ -157,16 +137,6 @@ async function start(world: World, { style, program, directory }: SwitchOptions,
   }
 }
 
-/** What a KubeProxyConfiguration says of the world; conntrack limits, which concern the whole machine, are left alone. */
-const configurationOf = ({ mode, configuration }: Kind): object => ({
-  apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
-  kind: 'KubeProxyConfiguration',
-  mode,
-  clusterCIDR: places.clusterCIDR,
-  conntrack: { maxPerCore: 0, min: 0 },
-  ...configuration,
-})
-
 /**
  * What a family's log says once its rules are in and those of earlier runs are out; or out but for what living connections
  * need.
@@ -183,63 +153,4 @@ async function untilInCharge(world: World, pid: number, output: string, kind: Ki
     await sleep(20)
   }
   throw new Error(`the daemon in ${kind.name} does not come to be in charge:\n${await readFile(output, 'utf8')}`)
-}
-
-async function startServers(world: World): Promise<void> {
-  for (const namespace of ['pods-a', 'node-b'] as const) {
-    const module = join(import.meta.dirname, 'server.ts')
-    const server = await world.sandbox.worker<ServerMethods>({ namespace, module })
-    await server.call('serve', {
-      listeners: listeners.filter(({ address }) => namespaceOf(originOf(ip(address))) === namespace),
-    })
-  }
-}
-
-const sentFrom = (namespace: Namespace): readonly Target[] =>
-  targets.filter(({ src }) => namespaceOf(originOf(ip(src))) === namespace)
-
-/** All clients of the world. */
-class Traffic {
-  readonly #clients: readonly Worker<ClientMethods>[]
-
-  private constructor(clients: readonly Worker<ClientMethods>[]) {
-    this.#clients = clients
-  }
-
-  /** First the flows, then the new connections. */
-  static async start(world: World, patience: Patience): Promise<Traffic> {
-    const started = namespaces
-      .filter(namespace => sentFrom(namespace).length > 0)
-      .map(async namespace => {
-        const module = join(import.meta.dirname, 'client.ts')
-        const client = await world.sandbox.worker<ClientMethods>({ namespace, module })
-        await client.call('openFlows', { targets: sentFrom(namespace), patience })
-        return { client, namespace }
-      })
-    const all = await Promise.all(started)
-    for (const { client, namespace } of all) {
-      await client.call('startProbes', { targets: sentFrom(namespace), patience })
-    }
-    return new Traffic(all.map(({ client }) => client))
-  }
-
-  /** Resolves when everything has been tried so many times more. */
-  async advance(times: number): Promise<void> {
-    await Promise.all(this.#clients.map(client => client.call('advance', { times })))
-  }
-
-  async stop(): Promise<Omit<SwitchReport, 'failures'> & { noted: readonly Failure[] }> {
-    const reports = await Promise.all(this.#clients.map(client => client.call('stop', undefined as never)))
-    const sum = (of: (report: (typeof reports)[number]) => number): number =>
-      reports.reduce((total, report) => total + of(report), 0)
-    const noted = reports.flatMap(({ failures }) => failures).sort((a, b) => a.at - b.at)
-    const untold = sum(({ failureCount, failures }) => failureCount - failures.length)
-    const more: Failure[] = untold === 0 ? [] : [{ at: Date.now(), what: `${untold} further failures` }]
-    return {
-      probes: sum(({ probes }) => probes),
-      echoes: sum(({ echoes }) => echoes),
-      slowestEcho: Math.max(...reports.map(({ slowestEcho }) => slowestEcho)),
-      noted: [...noted, ...more],
-    }
-  }
 }

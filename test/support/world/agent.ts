@@ -1,7 +1,10 @@
-// A process inside a namespace of the world: answers on the endpoints' addresses and sends probes. Run by `Sandbox.worker`.
+// A process inside a namespace of the world: answers on the endpoints' addresses and sends probes, all those of a step at one
+// call, because a message between two processes costs more than a connection, in an emulated machine above all. Run by
+// `Sandbox.worker`.
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram'
 import { connect, createServer, type Server } from 'node:net'
 import { answerCalls } from '../netns/calls.ts'
+import { eachLimited } from './limited.ts'
 
 export interface Listener {
   readonly address: string
@@ -35,12 +38,6 @@ export interface Spread {
   readonly parallel: number
 }
 
-/** What a responder says: its own address and port, and the client's address as it saw it. */
-interface Reply {
-  readonly by: string
-  readonly seen: string
-}
-
 const listeners = new Map<string, Server | DatagramSocket>()
 
 const keyOf = (l: Listener): string => `${l.protocol} ${l.address} ${l.port}`
@@ -48,24 +45,26 @@ const format = (address: string, port: number): string =>
   address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
 
 /** Listens on exactly these from now on. Throws if an address cannot be bound. */
-async function serve(params: { listeners: readonly Listener[] }): Promise<void> {
+async function serve(params: { readonly listeners: readonly Listener[] }): Promise<void> {
   const wanted = new Map(params.listeners.map(l => [keyOf(l), l]))
   for (const [key, open] of listeners) {
     if (wanted.has(key)) continue
     listeners.delete(key)
     await new Promise<void>(resolve => open.close(() => resolve()))
   }
-  const missing = [...wanted.values()].filter(l => !listeners.has(keyOf(l)))
-  await Promise.all(missing.map(async l => listeners.set(keyOf(l), await (l.protocol === 'TCP' ? tcp(l) : udp(l)))))
+  const missing = [...wanted].filter(([key]) => !listeners.has(key))
+  await Promise.all(missing.map(async ([key, l]) => listeners.set(key, await (l.protocol === 'TCP' ? tcp(l) : udp(l)))))
 }
 
+// A reply is two words: the responder's own address and port, and the client's address as it saw it.
+
 function tcp({ address, port }: Listener): Promise<Server> {
+  const own = format(address, port)
   return new Promise((resolve, reject) => {
     const server = createServer({ noDelay: true }, socket => {
-      const reply: Reply = { by: format(address, port), seen: socket.remoteAddress ?? '' }
       // A prober that has what it wants resets the connection.
       socket.on('error', () => undefined)
-      socket.end(`${JSON.stringify(reply)}\n`)
+      socket.end(`${own} ${socket.remoteAddress ?? ''}\n`)
     })
     server.once('error', reject)
     server.listen({ host: address, port, backlog: 4096 }, () => resolve(server))
@@ -73,10 +72,10 @@ function tcp({ address, port }: Listener): Promise<Server> {
 }
 
 function udp({ address, port }: Listener): Promise<DatagramSocket> {
+  const own = format(address, port)
   return new Promise((resolve, reject) => {
     const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4', (_data, from) => {
-      const reply: Reply = { by: format(address, port), seen: from.address }
-      socket.send(JSON.stringify(reply), from.port, from.address)
+      socket.send(`${own} ${from.address}\n`, from.port, from.address)
     })
     socket.once('error', reject)
     socket.bind({ address, port, exclusive: true }, () => {
@@ -87,16 +86,13 @@ function udp({ address, port }: Listener): Promise<DatagramSocket> {
   })
 }
 
-function probe(params: Probe): Promise<ProbeResult> {
-  return params.protocol === 'TCP' ? probeTcp(params) : probeUdp(params)
-}
-
 const answered = (text: string): ProbeResult => {
-  const reply: Reply = JSON.parse(text)
-  return { kind: 'answered', by: reply.by, seen: reply.seen }
+  const [by = '', seen = ''] = text.trimEnd().split(' ')
+  return { kind: 'answered', by, seen }
 }
 
-function failed(error: NodeJS.ErrnoException): ProbeResult {
+/** What an error says of the packet; undefined for one that says nothing of it. */
+function failed(error: NodeJS.ErrnoException): ProbeResult | undefined {
   switch (error.code) {
     case 'ECONNREFUSED':
     case 'ECONNRESET':
@@ -108,64 +104,63 @@ function failed(error: NodeJS.ErrnoException): ProbeResult {
     case 'EACCES':
       return { kind: 'unreachable' }
     default:
-      throw error
+      return undefined
   }
 }
 
-function probeTcp({ src, dst, port, timeoutMs }: Probe): Promise<ProbeResult> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ host: dst, port, localAddress: src })
-    let text = ''
-    const timer = setTimeout(() => finish(() => ({ kind: 'silent' })), timeoutMs)
-    const finish = (result: () => ProbeResult): void => {
-      clearTimeout(timer)
-      // Without a reset thousands of probes would leave as many ports in TIME_WAIT.
-      if (socket.connecting) socket.destroy()
-      else socket.resetAndDestroy()
-      try {
-        resolve(result())
-      } catch (error) {
-        reject(error)
-      }
-    }
-    socket.setEncoding('utf8')
-    socket.on('data', (chunk: string) => {
-      text += chunk
-      if (text.endsWith('\n')) finish(() => answered(text))
-    })
-    socket.on('error', error => finish(() => failed(error)))
+function probe(params: Probe): Promise<ProbeResult> {
+  const { promise, resolve, reject } = Promise.withResolvers<ProbeResult>()
+  const close = (params.protocol === 'TCP' ? probeTcp : probeUdp)(params, resolve, error => {
+    const result = failed(error)
+    if (result === undefined) reject(error)
+    else resolve(result)
+  })
+  const timer = setTimeout(() => resolve({ kind: 'silent' }), params.timeoutMs)
+  return promise.finally(() => {
+    clearTimeout(timer)
+    close()
   })
 }
 
-function probeUdp({ src, dst, port, timeoutMs }: Probe): Promise<ProbeResult> {
-  return new Promise((resolve, reject) => {
-    const socket = createSocket(dst.includes(':') ? 'udp6' : 'udp4')
-    let over = false
-    const finish = (result: () => ProbeResult): void => {
-      if (over) return
-      over = true
-      clearTimeout(timer)
-      socket.close()
-      try {
-        resolve(result())
-      } catch (error) {
-        reject(error)
-      }
-    }
-    const timer = setTimeout(() => finish(() => ({ kind: 'silent' })), timeoutMs)
-    const onError = (error: NodeJS.ErrnoException): void => {
-      // A rule in OUTPUT that drops or rejects makes the send fail at once; an ICMP error, if there is one, follows.
-      if (error.code !== 'EPERM') finish(() => failed(error))
-    }
-    socket.on('error', onError)
-    socket.on('message', data => finish(() => answered(data.toString())))
-    socket.bind({ address: src, port: 0, exclusive: true }, () => {
-      socket.connect(port, dst, (error?: Error) => {
-        if (error !== undefined && error !== null) onError(error)
-        else socket.send('?', sendError => sendError && onError(sendError))
-      })
+type Attempt = (
+  params: Probe,
+  resolve: (result: ProbeResult) => void,
+  fail: (error: NodeJS.ErrnoException) => void,
+) => () => void
+
+const probeTcp: Attempt = ({ src, dst, port }, resolve, fail) => {
+  const socket = connect({ host: dst, port, localAddress: src })
+  let text = ''
+  socket.on('data', chunk => {
+    text += chunk.toString()
+    if (text.endsWith('\n')) resolve(answered(text))
+  })
+  socket.on('error', fail)
+  // Without a reset thousands of probes would leave as many ports in TIME_WAIT.
+  return () => (socket.connecting ? socket.destroy() : socket.resetAndDestroy())
+}
+
+const probeUdp: Attempt = ({ src, dst, port }, resolve, fail) => {
+  const socket = createSocket(dst.includes(':') ? 'udp6' : 'udp4')
+  let open = true
+  const onError = (error: NodeJS.ErrnoException): void => {
+    // A rule in OUTPUT that drops or rejects makes the send fail at once; an ICMP error, if there is one, follows.
+    if (error.code !== 'EPERM') fail(error)
+  }
+  socket.on('error', onError)
+  socket.on('message', data => resolve(answered(data.toString())))
+  socket.bind({ address: src, port: 0, exclusive: true }, () => {
+    if (!open) return
+    socket.connect(port, dst, (error?: Error) => {
+      if (!open) return
+      if (error !== undefined && error !== null) onError(error)
+      else socket.send('?', sendError => sendError && onError(sendError))
     })
   })
+  return () => {
+    open = false
+    socket.close()
+  }
 }
 
 /** Probes until every expected endpoint has answered, or something else came, or the attempts are used up. */
@@ -182,7 +177,11 @@ async function spread(params: Spread): Promise<readonly ProbeResult[]> {
   return results
 }
 
-const agentMethods = { serve, probe, spread, ready: () => true }
+/** Sends all of these, some at once; results in their order. */
+const ask = (params: { readonly questions: readonly Spread[]; readonly parallel: number }) =>
+  eachLimited(params.questions, params.parallel, spread)
+
+const agentMethods = { serve, ask }
 export type AgentMethods = typeof agentMethods
 
 if (process.send !== undefined) {

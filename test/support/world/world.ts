@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import type { IP } from '../../../src/net/ip.ts'
 import { type Origin, originOf, world as places } from '../../conformance/world.ts'
 import { Sandbox, type Worker } from '../netns/sandbox.ts'
-import type { AgentMethods, Listener, Probe, ProbeResult, Spread } from './agent.ts'
+import type { AgentMethods, Listener, ProbeResult, Spread } from './agent.ts'
 import { configurations, links, type Namespace, namespaces, sysctlsOf } from './plan.ts'
+import type { SubjectMethods } from './subject.ts'
 
 /** The kinds of iptables a node can have. */
 export type Variant = 'nft' | 'legacy'
@@ -27,37 +28,46 @@ export function namespaceOf(origin: Origin): Namespace {
   }
 }
 
+/** A packet's source, and what is sent from there how often. */
+export interface Question extends Spread {
+  readonly origin: Origin
+}
+
+/** What a kind of node takes of the machine besides the world itself. */
+export interface Needs {
+  /** Kernel modules that must be there before the settings are. */
+  readonly modules?: readonly string[]
+  /** Settings of node-a, by their path below /proc/sys. */
+  readonly sysctls?: Readonly<Record<string, string>>
+}
+
 export class World {
   readonly sandbox: Sandbox
-  readonly #agents: ReadonlyMap<Namespace, Worker<AgentMethods>>
+  /** Five processes: only for who has something to ask. */
+  #agents: Promise<ReadonlyMap<Namespace, Worker<AgentMethods>>> | undefined
   #further: readonly IP[] = []
 
-  private constructor(sandbox: Sandbox, agents: ReadonlyMap<Namespace, Worker<AgentMethods>>) {
+  private constructor(sandbox: Sandbox) {
     this.sandbox = sandbox
-    this.#agents = agents
   }
 
   /**
    * Builds it, with the mark that kubelet leaves for others to see which variant of iptables the node uses. Throws where
-   * the machine allows no namespaces.
+   * the machine allows no namespaces, or lacks what is needed.
    */
-  static async open(variant: Variant): Promise<World> {
+  static async open(variant: Variant, { modules = [], sysctls = {} }: Needs = {}): Promise<World> {
     const sandbox = await Sandbox.open()
     try {
+      for (const module of modules) await sandbox.check({ argv: ['modprobe', module] })
       await sandbox.addNamespaces(namespaces)
-      await Promise.all(namespaces.map(name => sandbox.configure(name, { sysctls: sysctlsOf(name) })))
+      const settingsOf = (name: Namespace) => ({ ...sysctlsOf(name), ...(name === 'node-a' ? sysctls : {}) })
+      await Promise.all(namespaces.map(name => sandbox.configure(name, { sysctls: settingsOf(name) })))
       await sandbox.addLinks(links)
       await Promise.all(namespaces.map(name => sandbox.configure(name, configurations[name])))
       for (const tool of [`iptables-${variant}`, `ip6tables-${variant}`]) {
         await sandbox.check({ namespace: 'node-a', argv: [tool, '-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT'] })
       }
-      const module = join(import.meta.dirname, 'agent.ts')
-      const started = namespaces.map(async name => {
-        const agent = await sandbox.worker<AgentMethods>({ namespace: name, module })
-        await agent.call('ready', undefined as never)
-        return [name, agent] as const
-      })
-      return new World(sandbox, new Map(await Promise.all(started)))
+      return new World(sandbox)
     } catch (error) {
       await sandbox.close()
       throw error
@@ -81,19 +91,30 @@ export class World {
 
   /** Answers on exactly these addresses and ports from now on. Throws for an address that nobody in the world has. */
   async serve(listeners: readonly Listener[]): Promise<void> {
-    const by = new Map<Namespace, Listener[]>(namespaces.map(name => [name, []]))
-    for (const listener of listeners) {
-      by.get(namespaceOf(originOf(listener.address as IP, this.#further)))?.push(listener)
-    }
-    await Promise.all([...by].map(([name, of]) => this.#agent(name).call('serve', { listeners: of })))
+    const by = Map.groupBy(listeners, ({ address }) => namespaceOf(originOf(address as IP, this.#further)))
+    const agents = await this.#startAgents()
+    await Promise.all([...agents].map(([name, agent]) => agent.call('serve', { listeners: by.get(name) ?? [] })))
   }
 
-  probe(origin: Origin, probe: Probe): Promise<ProbeResult> {
-    return this.#agent(namespaceOf(origin)).call('probe', probe)
+  /** Sends everything, at most `parallel` at once from one place; results in the order of the questions. */
+  async ask(questions: readonly Question[], parallel: number): Promise<readonly (readonly ProbeResult[])[]> {
+    const agents = await this.#startAgents()
+    const results: (readonly ProbeResult[])[] = []
+    const by = Map.groupBy(questions.entries(), ([, { origin }]) => namespaceOf(origin))
+    const asked = [...by].map(async ([name, of]) => {
+      const found = await agents.get(name)?.call('ask', { questions: of.map(([, question]) => question), parallel })
+      for (const [position, [index]] of of.entries()) results[index] = found?.[position] ?? []
+    })
+    await Promise.all(asked)
+    return results
   }
 
-  spread(origin: Origin, spread: Spread): Promise<readonly ProbeResult[]> {
-    return this.#agent(namespaceOf(origin)).call('spread', spread)
+  /** Starts the program under test as a process that stays in node-a. */
+  async startSubject(): Promise<Worker<SubjectMethods>> {
+    const module = join(import.meta.dirname, 'subject.ts')
+    const subject = await this.sandbox.worker<SubjectMethods>({ namespace: 'node-a', module })
+    await subject.call('ready', undefined as never)
+    return subject
   }
 
   /** True for the addresses that a masqueraded packet can bear. */
@@ -110,9 +131,13 @@ export class World {
     await this.sandbox.close()
   }
 
-  #agent(name: Namespace): Worker<AgentMethods> {
-    const agent = this.#agents.get(name)
-    if (agent === undefined) throw new Error(`the world has no namespace ${name}`)
-    return agent
+  #startAgents(): Promise<ReadonlyMap<Namespace, Worker<AgentMethods>>> {
+    const module = join(import.meta.dirname, 'agent.ts')
+    this.#agents ??= Promise.all(
+      namespaces.map(
+        async name => [name, await this.sandbox.worker<AgentMethods>({ namespace: name, module })] as const,
+      ),
+    ).then(started => new Map(started))
+    return this.#agents
   }
 }

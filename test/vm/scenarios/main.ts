@@ -1,7 +1,7 @@
 // The runner: `node main PLAN` runs the plan's scenarios with real packets, in namespaces it makes, and prints a line of JSON
 // for each. Status 0 if all went well, 1 if one did not. Bundled by start.ts; the same in and outside the virtual machine.
 import { readFileSync } from 'node:fs'
-import { eachLimited } from './limited.ts'
+import { eachLimited } from '../../support/world/limited.ts'
 import type { Line, Plan } from './plan.ts'
 import { runKind, secondsSince } from './run.ts'
 

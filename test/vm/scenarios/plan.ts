@@ -1,11 +1,13 @@
 // What is handed to the runner: which scenarios of which kinds, as files; and the lines that it hands back. Pure.
 import type { ProxyMode } from '../../../src/config/types.ts'
+import type { Report as ScenarioReport } from '../../support/world/scenario.ts'
 import type { Variant } from '../../support/world/world.ts'
 
 /** The runner's only argument is a file with this as JSON. */
 export interface Plan {
-  /** How many kinds run at once, each in a world of its own. */
+  /** How many of `kinds` run at once. */
   readonly parallel: number
+  /** Each in a world of its own. A kind with many scenarios is there several times, with a part of them each. */
   readonly kinds: readonly PlannedKind[]
 }
 
@@ -32,14 +34,8 @@ export type Line =
   | { readonly event: 'ready' | 'done'; readonly kind: string; readonly seconds: number }
   | { readonly event: 'summary'; readonly scenarios: number; readonly failed: number; readonly seconds: number }
 
-/** What a scenario came to. */
-export interface Report {
-  /** A sentence for every packet or check that went wrong. */
-  readonly failures: readonly string[]
-  /** How many packets were sent, however often each. */
-  readonly sent: number
-  /** How many were not, by reason. */
-  readonly leftOut: Readonly<Record<string, number>>
+/** What a scenario came to, and after how long. */
+export interface Report extends ScenarioReport {
   readonly seconds: number
 }
 

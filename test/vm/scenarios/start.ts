@@ -54,10 +54,10 @@ export async function runScenarios(choice: Choice, tell: (line: Line) => void): 
 }
 
 /** Writes the scenarios, as each kind means them, and the plan. Reading YAML takes seconds in there. */
-function prepare(directory: string, { only, whole = false, kinds: names, parallel = kinds.length }: Choice): string {
+function prepare(directory: string, { only, whole = false, kinds: names, parallel }: Choice): string {
   const real = loadScenarios().filter(scenario => scenario.real)
   const chosen = kinds.filter(kind => names?.includes(kind.name) ?? missing(kind) === undefined)
-  const planned: PlannedKind[] = chosen.map(kind => {
+  const planned: PlannedKind[] = chosen.flatMap(kind => {
     mkdirSync(join(directory, kind.name))
     const wanted =
       only === undefined ? chosenFor(kind, real, whole) : real.filter(scenario => only.includes(scenario.name))
@@ -66,19 +66,27 @@ function prepare(directory: string, { only, whole = false, kinds: names, paralle
       writeFileSync(file, JSON.stringify(asMeantBy(kind.mode, scenario)))
       return { name: scenario.name, file }
     })
-    return { ...kind, scenarios }
+    return worlds(scenarios).map(some => ({ ...kind, scenarios: some }))
   })
-  const plan: Plan = { parallel, kinds: planned }
+  const plan: Plan = { parallel: parallel ?? planned.length, kinds: planned }
   const file = join(directory, 'plan.json')
   writeFileSync(file, JSON.stringify(plan))
   return file
 }
 
+/** More than these, and a kind's scenarios are shared out to two worlds: one alone leaves a processor idle half of the time. */
+const mostInOneWorld = 40
+
+function worlds<T>(scenarios: readonly T[]): readonly (readonly T[])[] {
+  const count = scenarios.length > mostInOneWorld ? 2 : 1
+  return Array.from({ length: count }, (_, world) => scenarios.filter((_, index) => index % count === world))
+}
+
 /** Modules that are processes of their own. */
 const entries = {
   main: 'test/vm/scenarios/main.ts',
-  subject: 'test/vm/scenarios/subject.ts',
-  agent: 'test/vm/scenarios/agent.ts',
+  subject: 'test/support/world/subject.ts',
+  agent: 'test/support/world/agent.ts',
   host: 'test/support/netns/host.ts',
 }
 
@@ -115,6 +123,8 @@ async function bundle(directory: string): Promise<void> {
     target: 'node24',
     format: 'esm',
     logLevel: 'warning',
+    // Has a library beside it, and is found from dist/ as it is from here.
+    external: ['koffi'],
     plugins: [workersBeside],
     // Packages in the old format ask for Node's modules by `require`.
     banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
@@ -152,7 +162,7 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       here: { type: 'boolean', default: false },
-      parallel: { type: 'string', default: String(kinds.length) },
+      parallel: { type: 'string' },
       whole: { type: 'boolean', default: false },
       kind: { type: 'string', multiple: true },
       only: { type: 'string', multiple: true },
@@ -167,8 +177,8 @@ async function main(): Promise<void> {
     {
       here: values.here,
       whole: values.whole,
-      parallel: Number(values.parallel),
       timeout: Number(values.timeout),
+      ...(values.parallel === undefined ? {} : { parallel: Number(values.parallel) }),
       ...(values.kind === undefined ? {} : { kinds: values.kind }),
       ...(values.only === undefined ? {} : { only: values.only }),
     },

@@ -1,0 +1,142 @@
+// Speaking to IPVS: virtual servers, their real servers and what these have to do, without a program.
+
+import { familyId, type Requester } from './generic.ts'
+import {
+  encodeDestination,
+  encodeDestinationId,
+  encodePlain,
+  encodeService,
+  encodeServiceId,
+  encodeTimeouts,
+  familyOfService,
+  type IpvsDestination,
+  type IpvsLoad,
+  type IpvsService,
+  type IpvsServiceId,
+  type IpvsTimeouts,
+  ipvsCommand,
+  ipvsFamily,
+  readDestination,
+  readService,
+  readTimeouts,
+} from './ipvs-messages.ts'
+import { type Ack, NetlinkError } from './message.ts'
+import { openNetlink } from './socket.ts'
+
+/** A change of one virtual or real server. */
+export type IpvsOperation =
+  | { readonly kind: 'add-service' | 'edit-service'; readonly service: IpvsService }
+  | { readonly kind: 'delete-service'; readonly id: IpvsServiceId }
+  | {
+      readonly kind: 'add-destination' | 'edit-destination'
+      readonly id: IpvsServiceId
+      readonly destination: IpvsDestination
+    }
+  | {
+      readonly kind: 'delete-destination'
+      readonly id: IpvsServiceId
+      readonly destination: Pick<IpvsDestination, 'address' | 'port'>
+    }
+
+/**
+ * A way to IPVS. All methods throw NetlinkError when the kernel cannot be spoken to: EPERM without CAP_NET_ADMIN,
+ * ENOPROTOOPT while it has no IPVS.
+ */
+export interface IpvsConnection {
+  /** True if the kernel has IPVS. Asks each time: a module may have been loaded. */
+  isThere(): Promise<boolean>
+  /**
+   * Makes the changes in order, also those after a refused one. Returns what the kernel said to each: errno 0, EEXIST for
+   * what is there already, ESRCH without the virtual server, ENOENT without the real server or the scheduler, EINVAL for an
+   * address that is not unicast (net/netfilter/ipvs/ip_vs_ctl.c).
+   */
+  apply(operations: readonly IpvsOperation[]): Promise<readonly Ack[]>
+  /** Hands over every virtual server, of both families. */
+  services(visit: (service: IpvsService) => void, signal?: AbortSignal): Promise<void>
+  /** True if there is such a virtual server. */
+  hasService(id: IpvsServiceId): Promise<boolean>
+  /** Its real servers; none also where there is no such virtual server. */
+  destinations(id: IpvsServiceId, signal?: AbortSignal): Promise<IpvsLoad[]>
+  timeouts(): Promise<IpvsTimeouts>
+  setTimeouts(timeouts: IpvsTimeouts): Promise<void>
+  close(): Promise<void>
+}
+
+/** Opens one in this network namespace. Undefined where there is no netlink; `explain` is told why, in one sentence. */
+export async function openIpvs(explain?: (sentence: string) => void): Promise<IpvsConnection | undefined> {
+  const socket = await openNetlink('generic', explain === undefined ? {} : { explain })
+  return socket === undefined ? undefined : ipvsOver(socket)
+}
+
+/** IPVS by an open socket of generic netlink, which `close` closes. */
+export function ipvsOver(socket: Requester): IpvsConnection {
+  let known: number | undefined
+  const find = async (): Promise<number> => {
+    known ??= await familyId(socket, ipvsFamily.name)
+    if (known === undefined) throw new NetlinkError('this kernel has no IPVS', noProtocol)
+    return known
+  }
+  const request = async (payload: Buffer): Promise<Buffer[]> => await socket.request({ type: await find(), payload })
+  return {
+    async isThere() {
+      known = await familyId(socket, ipvsFamily.name)
+      return known !== undefined
+    },
+    async apply(operations) {
+      const type = await find()
+      return await socket.batch(operations.map(operation => ({ type, payload: payloadOf(operation) })))
+    },
+    async services(visit, signal) {
+      // The number may be another one since the module was last loaded; a full look is when that is found out.
+      known = undefined
+      const payload = encodePlain(ipvsCommand.getService)
+      for (const answer of await socket.collect({ type: await find(), payload, small: true }, signal)) {
+        const service = readService(answer)
+        if (service !== undefined) visit(service)
+      }
+    },
+    async hasService(id) {
+      try {
+        return (await request(encodeServiceId(ipvsCommand.getService, id))).length > 0
+      } catch (error) {
+        if (error instanceof NetlinkError && error.code === 'ESRCH') return false
+        throw error
+      }
+    },
+    async destinations(id, signal) {
+      const payload = encodeServiceId(ipvsCommand.getDestination, id)
+      const family = familyOfService(id)
+      const answers = await socket.collect({ type: await find(), payload, small: true }, signal)
+      return answers.map(answer => readDestination(answer, family)).filter(found => found !== undefined)
+    },
+    async timeouts() {
+      const [answer] = await request(encodePlain(ipvsCommand.getConfig))
+      return readTimeouts(answer ?? Buffer.alloc(0))
+    },
+    async setTimeouts(timeouts) {
+      await request(encodeTimeouts(timeouts))
+    },
+    close: () => socket.close(),
+  }
+}
+
+/** ENOPROTOOPT, which IPVS' own socket option answers where there is none. */
+const noProtocol = 92
+
+/** A change as the kernel is told of it. */
+function payloadOf(operation: IpvsOperation): Buffer {
+  switch (operation.kind) {
+    case 'add-service':
+      return encodeService(ipvsCommand.newService, operation.service)
+    case 'edit-service':
+      return encodeService(ipvsCommand.setService, operation.service)
+    case 'delete-service':
+      return encodeServiceId(ipvsCommand.deleteService, operation.id)
+    case 'add-destination':
+      return encodeDestination(ipvsCommand.newDestination, operation.id, operation.destination)
+    case 'edit-destination':
+      return encodeDestination(ipvsCommand.setDestination, operation.id, operation.destination)
+    case 'delete-destination':
+      return encodeDestinationId(ipvsCommand.deleteDestination, operation.id, operation.destination)
+  }
+}

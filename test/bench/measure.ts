@@ -1,0 +1,139 @@
+// One case from the start of the program to its end. What fails is noted, and the rest goes on.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Means } from '../support/netns/sandbox.ts'
+import { spread } from './numbers.ts'
+import type { Options, Scenario } from './options.ts'
+import { untilQuiet } from './quiet.ts'
+import type { Figures } from './report.ts'
+import {
+  measureBurst,
+  measureChanges,
+  measureConnects,
+  measureRestart,
+  measureRolling,
+  measureSliceChanges,
+  measureStorm,
+  measureThroughput,
+} from './scenarios.ts'
+import { type Bench, type Case, firstCommand, openBench } from './setup.ts'
+
+/** Services that must answer before a program counts as started, those at both ends and in the middle among them. */
+const asked = 21
+const stillLimitMs = 60_000
+
+type Say = (line: string) => void
+const nothing = {
+  programmedMs: null,
+  startCpuMs: null,
+  loopDelay: null,
+  change: null,
+  cpuPerChangeMs: null,
+  toolsPerChangeMs: null,
+  idleCpuPercent: null,
+  rssBytes: null,
+  peakBytes: null,
+  connectUs: null,
+  throughput: null,
+  burst: null,
+  rolling: null,
+  storm: null,
+  restart: null,
+} satisfies Partial<Figures>
+
+/** What was measured. */
+type Parts = Partial<Pick<Figures, keyof typeof nothing>>
+
+/** Measures one case. `say` is told what is being done. Throws an Error only if the sandbox cannot be made. */
+export async function measure(means: Means, wanted: Case, options: Options, say: Say): Promise<Figures> {
+  const otherwiseBusyPercent = await untilQuiet(options.waitSeconds, say)
+  const directory = await mkdtemp(join(tmpdir(), 'penstock-bench-'))
+  const problems: string[] = []
+  let parts: Parts = {}
+  try {
+    const bench = await openBench(means, directory, wanted, options)
+    try {
+      parts = await measureIn(bench, problems, say)
+    } finally {
+      await bench.sandbox.close()
+    }
+  } finally {
+    await rm(directory, { recursive: true, force: true })
+  }
+  const { peer, kind, services, endpoints } = wanted
+  const subject = peer?.name ?? 'penstock'
+  return { subject, kind, services, endpoints, otherwiseBusyPercent, ...nothing, ...parts, problems }
+}
+
+/** What went wrong, without the stacks of the processes that it went through. */
+export const messageOf = (error: unknown): string =>
+  (error instanceof Error ? error.message : String(error)).replace(/\n {4}at [\s\S]*$/, '').replace(/^(?:Error: )+/, '')
+
+async function measureIn(bench: Bench, problems: string[], say: Say): Promise<Parts> {
+  let parts: Parts = {}
+  const attempt = async (what: string, act: () => Promise<Parts>): Promise<void> => {
+    say(`  ${what} …`)
+    try {
+      parts = { ...parts, ...(await act()) }
+    } catch (error) {
+      const said = messageOf(error)
+      problems.push(`${what}: ${said}`)
+      say(`  ${what}: ${said}`)
+    }
+  }
+  await attempt('start', () => measureStart(bench))
+  if (parts.programmedMs === undefined || parts.programmedMs === null) {
+    if (problems.length === 0) problems.push(`not programmed after ${bench.options.startLimitSeconds} s`)
+    return parts
+  }
+  for (const { scenario, act } of steps) {
+    if (bench.options.scenarios.has(scenario) && applies(scenario, bench)) await attempt(scenario, () => act(bench))
+  }
+  return parts
+}
+
+/** The case of one large Service leaves out what needs many, and a storm has cases of its own. */
+function applies(scenario: Scenario, { wanted, options }: Bench): boolean {
+  if (scenario === 'storm') return !wanted.isLarge && wanted.services === options.storm.services
+  return !(wanted.isLarge && (scenario === 'burst' || scenario === 'throughput'))
+}
+
+const steps: readonly { readonly scenario: Scenario; readonly act: (bench: Bench) => Promise<Parts> }[] = [
+  { scenario: 'change', act: bench => (bench.wanted.isLarge ? measureSliceChanges(bench) : measureChanges(bench)) },
+  {
+    scenario: 'idle',
+    act: async ({ probe, options }) => ({
+      idleCpuPercent: await probe.call('idlePercent', { forMs: options.idleSeconds * 1_000 }),
+    }),
+  },
+  {
+    scenario: 'memory',
+    act: async ({ probe }) => {
+      const { rssKiB, peakKiB } = await probe.call('usage', undefined)
+      return { rssBytes: rssKiB * 1024, peakBytes: peakKiB * 1024 }
+    },
+  },
+  { scenario: 'connect', act: async bench => ({ connectUs: await measureConnects(bench) }) },
+  { scenario: 'throughput', act: async bench => ({ throughput: await measureThroughput(bench) }) },
+  { scenario: 'burst', act: async bench => ({ burst: await measureBurst(bench) }) },
+  { scenario: 'rolling', act: async bench => ({ rolling: await measureRolling(bench) }) },
+  { scenario: 'storm', act: async bench => ({ storm: await measureStorm(bench) }) },
+  { scenario: 'restart', act: async bench => ({ restart: await measureRestart(bench) }) },
+]
+
+async function measureStart(bench: Bench): Promise<Parts> {
+  const { probe, wanted, options, addressOf, delayFile } = bench
+  const { services } = wanted
+  const indices = [...new Set([0, ...spread(asked - 2, services), services - 1])]
+  await probe.call('start', firstCommand(bench))
+  const programmedMs = await probe.call('untilAnswers', {
+    addresses: indices.map(addressOf),
+    limitMs: options.startLimitSeconds * 1_000,
+  })
+  if (programmedMs === null) return { programmedMs }
+  await probe.call('untilStill', { limitMs: stillLimitMs })
+  const { cpuMs } = await probe.call('usage', undefined)
+  const loopDelay = delayFile === undefined ? null : await probe.call('loopDelay', { file: delayFile })
+  return { programmedMs, startCpuMs: cpuMs, loopDelay }
+}

@@ -35,7 +35,7 @@ async function assembled(context: CommandContext, options: Partial<AssemblyOptio
     families: machineFamilies(),
     exec: context.exec,
     netlink: context.netlink?.(),
-    own: true,
+    own: context.commandLine.options.nftablesTableOwner ?? true,
     hostAddresses: given.length > 0 ? given : hostAddresses(),
     givenAddresses: given,
     observer: logging(context.log),

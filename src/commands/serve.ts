@@ -136,7 +136,7 @@ async function underOneConfiguration(
       opened: port => watch?.adopt(port),
       missing: reason => log.info({ reason }, 'programs write the rules'),
     }),
-    own: true,
+    own: commandLine.options.nftablesTableOwner ?? true,
     hostAddresses: given.length > 0 ? given : hostAddresses(),
     givenAddresses: given,
     observer: {

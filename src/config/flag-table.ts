@@ -34,6 +34,7 @@ export interface OptionValues {
   readonly machineIDFile: string
   readonly manifests: readonly string[]
   readonly once: boolean
+  readonly nftablesTableOwner: boolean
   readonly nodeAddresses: readonly IP[]
   readonly output: 'text' | 'json'
   readonly src: IP
@@ -76,6 +77,7 @@ export const optionTypes: { readonly [N in OptionName]: FieldType<OptionValues[N
   machineIDFile: text('FILE,...'),
   manifests: texts('PATH'),
   once: bool,
+  nftablesTableOwner: bool,
   nodeAddresses: ips,
   output: oneOf(['text', 'json']),
   src: ip,
@@ -180,6 +182,13 @@ export const flags: readonly Flag[] = [
   option('once', 'once', 'output', 'one full sync, then exit; 0 only if the kernel now holds it all', {
     commands: ['run'],
   }),
+  option(
+    'nftables-table-owner',
+    'nftablesTableOwner',
+    'output',
+    'nftables mode: no other program can change the rules (Linux 6.9; default true)',
+    { commands: ['run'] },
+  ),
   option('output', 'output', 'output', 'text for people or one JSON document (default text)', {
     short: 'o',
     commands: reports,

@@ -227,6 +227,7 @@ describe('the table', () => {
       'log-json-split-stream',
       'log-text-split-stream',
       'masquerade-all',
+      'nftables-table-owner',
       'once',
       'profiling',
       'version',

@@ -165,7 +165,7 @@ describe('a table that is owned', () => {
     await daemon.call('open', { own: true })
     await expect.poll(isOwned).toBe(false)
     await isHeld()
-    expect(await isOwned()).toBe(false)
+    expect(await isOwned()).toBe(true)
     program.replace('1', service(1))
     await settle(backend)
     expect(await isOwned()).toBe(true)

@@ -140,6 +140,8 @@ export class SoakNode {
     const log = join(this.node.directory, `soak-${this.#daemons++}.log`)
     // As hack/penstock and the image start it.
     const argv = [process.execPath, '--max-semi-space-size=2', this.#program, 'run', '--config', this.configuration]
+    // What is its own nobody could damage.
+    argv.push('--nftables-table-owner=false')
     const pid = await this.node.sandbox.start({ namespace: 'node', argv, output: log })
     this.#daemon = { pid, log }
     const now = Date.now()

@@ -101,6 +101,17 @@ export class KernelWriter {
     }
   }
 
+  /**
+   * Makes a table ours that an earlier owner has left, so that nobody can flush it before the first change comes. One that
+   * another process still owns, as during a rolling update, stays his. Throws NetlinkError.
+   */
+  async claim(signal: AbortSignal): Promise<void> {
+    if (!this.#claims() || ((this.#flags ?? 0) & tableFlag.owner) !== 0) return
+    const table: NftOperation = { kind: 'add-table', flags: this.#newFlags }
+    const refusals = await this.#connection.commit(familyWord(this.#family), tableName, [table], signal)
+    if (refusals.length === 0) this.#made(this.#newFlags)
+  }
+
   /** Removes the table. None is no error. Throws CommitError. */
   async cleanup(signal: AbortSignal): Promise<void> {
     try {

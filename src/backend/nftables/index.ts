@@ -101,6 +101,7 @@ async function openKernelSide(
       try {
         const { program, tableFlags } = await readTable(connection, family, signal)
         writer.saw(tableFlags)
+        await writer.claim(signal)
         return program
       } catch (error) {
         throw failureOf(error)

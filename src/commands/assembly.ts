@@ -121,10 +121,11 @@ export function assemble(options: AssemblyOptions): Assembly {
         revision = store.networkRevision
         refresh()
       }
-      const triggered = new Map(families.map(({ family }) => [family, store.takeTriggerTimes(family)]))
-      const dirty = store.takeDirty()
-      if (dirty.size === 0) return
-      for (const { family, syncer } of families) syncer.markDirty(dirty, triggered.get(family)?.values())
+      for (const { family, syncer } of families) {
+        const triggered = store.takeTriggerTimes(family)
+        const dirty = store.takeDirty(family)
+        if (dirty.size > 0) syncer.markDirty(dirty, triggered.values())
+      }
     },
     readdress(addresses) {
       // Every pod that comes or goes brings a device with such an address.

@@ -49,14 +49,17 @@ export class Store {
   readonly #synced = new Set<ModelKind>()
   readonly #triggers: TriggerTimes
   #node: NodeRecord | undefined
-  #dirty = new Set<ServiceKey>()
-  #allDirty = false
+  /** By family: a slice concerns its own only. */
+  readonly #dirty = new Map<Family, Set<ServiceKey>>()
+  /** Families in which what decides for every Service changed. */
+  readonly #allDirty = new Set<Family>()
   #endpoints = 0
   #networkRevision = 0
 
   constructor({ nodeName, families = ['IPv4', 'IPv6'], startedAt = 0 }: StoreOptions = {}) {
     this.#nodeName = nodeName
     this.#families = families
+    for (const family of families) this.#dirty.set(family, new Set())
     this.#triggers = new TriggerTimes(startedAt)
   }
 
@@ -120,28 +123,13 @@ export class Store {
     return this.#synced.has('Service') && this.#synced.has('EndpointSlice')
   }
 
-  /** True if `takeDirty` would return something. */
-  isDirty(): boolean {
-    return this.#allDirty || this.#dirty.size > 0
-  }
-
-  /** Services to look at again, also those that are gone; starts a new set. */
-  takeDirty(): ReadonlySet<ServiceKey> {
-    const dirty = this.#dirty
-    if (this.#allDirty) for (const key of this.#services.keys()) dirty.add(key)
-    this.#dirty = new Set()
-    this.#allDirty = false
+  /** Services to look at again in a family, also those that are gone; starts a new set. */
+  takeDirty(family: Family): ReadonlySet<ServiceKey> {
+    const dirty = this.#dirty.get(family)
+    if (dirty === undefined) return new Set()
+    if (this.#allDirty.delete(family)) for (const key of this.#services.keys()) dirty.add(key)
+    this.#dirty.set(family, new Set())
     return dirty
-  }
-
-  /** A Service must be looked at again for a reason that is not in the model. */
-  markDirty(key: ServiceKey): void {
-    this.#dirty.add(key)
-  }
-
-  /** What decides for every Service changed. Costs nothing before `takeDirty`. */
-  markAll(): void {
-    this.#allDirty = true
   }
 
   /**
@@ -177,7 +165,7 @@ export class Store {
     if (record === undefined) this.#services.delete(key)
     else this.#services.set(key, compactService(record))
     // A Service that came and went unseen stays dirty: whoever takes it finds nothing, and removes nothing.
-    this.#dirty.add(key)
+    for (const dirty of this.#dirty.values()) dirty.add(key)
   }
 
   #applySlice(key: string, given: EndpointSliceRecord | undefined): void {
@@ -192,7 +180,7 @@ export class Store {
     // A slice relabelled to another Service takes its endpoints along (kube-proxy leaves them behind, §1.3).
     if (before !== undefined && owner !== undefined && owner !== newOwner) {
       this.#triggers.drop(owner, before.family)
-      this.#dirty.add(owner)
+      this.#dirty.get(before.family)?.add(owner)
     }
     if (record === undefined || newOwner === undefined) {
       this.#slices.delete(key)
@@ -203,7 +191,9 @@ export class Store {
     const siblings = this.#slicesOf.get(newOwner)
     this.#slicesOf.set(newOwner, siblings === undefined ? [kept] : [...siblings, kept])
     if (record.triggeredAt !== undefined) this.#triggers.add(newOwner, record.family, record.triggeredAt)
-    this.#dirty.add(newOwner)
+    // A slice that was made anew may be of the other family.
+    if (before !== undefined) this.#dirty.get(before.family)?.add(newOwner)
+    this.#dirty.get(record.family)?.add(newOwner)
   }
 
   #unlink(owner: ServiceKey, slice: EndpointSliceRecord): void {
@@ -222,7 +212,7 @@ export class Store {
       return
     }
     this.#networkRevision++
-    this.markAll()
+    for (const family of this.#families) this.#allDirty.add(family)
   }
 
   #applyServiceCIDR(key: string, record: ServiceCIDRRecord | undefined): void {

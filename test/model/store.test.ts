@@ -10,14 +10,18 @@ import { cidr, endpoint, gone, ip, node, nodeEvent, port, service, serviceEvent,
 function storeOf(...events: ModelEvent[]): Store {
   const store = new Store()
   for (const event of events) store.apply(event)
-  store.takeDirty()
+  takeAllDirty(store)
   store.takeTriggerTimes('IPv4')
   return store
 }
 
+/** In either family. */
+const takeAllDirty = (store: Store): Set<ServiceKey> =>
+  new Set([...store.takeDirty('IPv4'), ...store.takeDirty('IPv6')])
+
 const dirtyAfter = (store: Store, ...events: ModelEvent[]): ServiceKey[] => {
   for (const event of events) store.apply(event)
-  return [...store.takeDirty()].sort()
+  return [...takeAllDirty(store)].sort()
 }
 
 const web1 = slice([endpoint('10.0.1.1')])
@@ -37,7 +41,6 @@ describe('what is dirty', () => {
     const held = store.service('shop/web')
     const events = [serviceEvent(service()), sliceEvent(slice([endpoint('10.0.1.1')])), nodeEvent(node())]
     expect(dirtyAfter(store, ...events)).toEqual([])
-    expect(store.isDirty()).toBe(false)
     expect(store.service('shop/web')).toBe(held)
   })
 
@@ -92,21 +95,34 @@ describe('what is dirty', () => {
     expect(store.networkRevision).toBe(revision)
   })
 
-  it('what is marked by hand, until it is taken; a taken set does not grow', () => {
+  it('a slice in its own family only, a Service and the node in both', () => {
     const store = storeOf(serviceEvent(service()))
-    store.markDirty('shop/other')
-    const taken = store.takeDirty()
-    store.markAll()
-    expect(store.isDirty()).toBe(true)
-    expect([...taken]).toEqual(['shop/other'])
-    expect(dirtyAfter(store)).toEqual(['shop/web'])
-    expect(dirtyAfter(store)).toEqual([])
+    const both = () => [[...store.takeDirty('IPv4')], [...store.takeDirty('IPv6')]]
+    store.apply(sliceEvent(web1))
+    expect(both()).toEqual([['shop/web'], []])
+    store.apply(gone('EndpointSlice', 'shop/web-1'))
+    expect(both()).toEqual([['shop/web'], []])
+    store.apply(serviceEvent(service({ ports: [port({ port: 81 })] })))
+    expect(both()).toEqual([['shop/web'], ['shop/web']])
+    store.apply(nodeEvent(node()))
+    expect(both()).toEqual([['shop/web'], ['shop/web']])
   })
 
-  it('a Service that is deleted after markAll', () => {
+  it('of families that are programmed', () => {
+    const store = new Store({ families: ['IPv6'] })
+    store.apply(serviceEvent(service()))
+    store.apply(sliceEvent(web1))
+    expect([...store.takeDirty('IPv4')]).toEqual([])
+    expect([...store.takeDirty('IPv6')]).toEqual(['shop/web'])
+  })
+
+  it('a taken set does not grow, and a Service that is deleted after the node changed is in the next', () => {
     const store = storeOf(serviceEvent(service()))
-    store.markAll()
+    const taken = store.takeDirty('IPv4')
+    store.apply(nodeEvent(node()))
+    expect([...taken]).toEqual([])
     expect(dirtyAfter(store, gone('Service', 'shop/web'))).toEqual(['shop/web'])
+    expect(dirtyAfter(store)).toEqual([])
   })
 })
 
@@ -251,7 +267,7 @@ describe('any order of events', () => {
         for (const event of interleave(lists, order)) {
           const before = keys.map(key => view(store, key))
           store.apply(event)
-          const dirty = store.takeDirty()
+          const dirty = takeAllDirty(store)
           if (event.kind === 'Node') continue
           const changed = keys.filter((key, index) => view(store, key) !== before[index])
           expect([...dirty].sort()).toEqual(changed)

@@ -28,7 +28,7 @@ class Follower {
   follow(): void {
     const node = this.#store.node()
     const view = nodeView('node-a', node, chooseNodeIPs(node?.addresses ?? []), this.#family)
-    const dirty = new Set(this.#store.takeDirty())
+    const dirty = new Set(this.#store.takeDirty(this.#family))
     for (const key of dirty) {
       dirty.delete(key)
       const service = this.#store.service(key)

@@ -161,7 +161,7 @@ async function checksTold(services: number) {
   })
   const sync = async (...events: readonly ModelEvent[]) => {
     for (const event of events) store.apply(event)
-    syncer.markDirty(store.takeDirty())
+    syncer.markDirty(store.takeDirty('IPv4'))
     await syncer.sync(new AbortController().signal)
   }
   const checked = (n: number) =>

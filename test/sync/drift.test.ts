@@ -75,7 +75,7 @@ async function running({ watched = false, hasDigest = true, checkMs = 30_000 } =
   syncer.isWatched = watched
   const apply = (...events: Parameters<Store['apply']>[0][]): void => {
     for (const event of events) store.apply(event)
-    syncer.markDirty(store.takeDirty())
+    syncer.markDirty(store.takeDirty('IPv4'))
   }
   const stop = new AbortController()
   apply(...upTo(5).flatMap(arrives))

@@ -88,7 +88,7 @@ export function harness(options: HarnessOptions): Harness {
   })
   const apply = (...events: readonly ModelEvent[]): void => {
     for (const event of events) store.apply(event)
-    syncer.markDirty(store.takeDirty())
+    syncer.markDirty(store.takeDirty(family))
   }
   return {
     store,

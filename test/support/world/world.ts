@@ -131,13 +131,32 @@ export class World {
     await this.sandbox.close()
   }
 
-  #startAgents(): Promise<ReadonlyMap<Namespace, Worker<AgentMethods>>> {
+  async #startAgents(): Promise<ReadonlyMap<Namespace, Worker<AgentMethods>>> {
     const module = join(import.meta.dirname, 'agent.ts')
-    this.#agents ??= Promise.all(
-      namespaces.map(
-        async name => [name, await this.sandbox.worker<AgentMethods>({ namespace: name, module })] as const,
+    this.#agents ??= Promise.all([
+      Promise.all(
+        namespaces.map(
+          async name => [name, await this.sandbox.worker<AgentMethods>({ namespace: name, module })] as const,
+        ),
       ),
-    ).then(started => new Map(started))
+      Promise.all(namespaces.map(name => untilUp(this.sandbox, name))),
+    ]).then(([started]) => new Map(started))
     return this.#agents
   }
+}
+
+/**
+ * Waits for the devices of a namespace. The kernel looks at most once a second for links that have come up
+ * (net/core/link_watch.c), and a port of a bridge passes nothing on before; a datagram is not sent again. Throws after 10 s.
+ */
+async function untilUp(sandbox: Sandbox, namespace: Namespace): Promise<void> {
+  const ends = links.flatMap(({ left, right }) => [left, right])
+  const devices = ends.filter(end => end.namespace === namespace).map(({ device }) => device)
+  const script = [
+    `for device in ${devices.join(' ')}; do`,
+    '  for try in $(seq 200); do ip link show dev $device | grep -q "state UP" && continue 2; sleep 0.05; done',
+    '  echo "$device does not come up" >&2; exit 1',
+    'done',
+  ]
+  await sandbox.check({ namespace, argv: ['sh', '-c', script.join('\n')] })
 }

@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Means } from '../support/netns/sandbox.ts'
 import { spread } from './numbers.ts'
 import type { Options, Scenario } from './options.ts'
@@ -133,7 +134,9 @@ async function measureStart(bench: Bench): Promise<Parts> {
   })
   if (programmedMs === null) return { programmedMs }
   await probe.call('untilStill', { limitMs: stillLimitMs })
-  const { cpuMs } = await probe.call('usage', undefined)
   const loopDelay = delayFile === undefined ? null : await probe.call('loopDelay', { file: delayFile })
+  // A collector tidies up for some seconds after a start: that is part of it, and not of the first changes.
+  await sleep(options.idleSeconds * 1_000)
+  const { cpuMs } = await probe.call('usage', undefined)
   return { programmedMs, startCpuMs: cpuMs, loopDelay }
 }

@@ -2,8 +2,8 @@
 import { execa } from 'execa'
 
 export interface ExecOptions {
-  /** Written to the program's standard input. */
-  readonly input?: string
+  /** Written to the program's standard input; in parts, each made when there is room for it. */
+  readonly input?: string | AsyncIterable<string>
   readonly signal?: AbortSignal
   /** After this long the program is ended; milliseconds. */
   readonly timeoutMs?: number
@@ -34,7 +34,11 @@ export const machineExec: Exec = {
       env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
       stripFinalNewline: false,
       maxBuffer: 1 << 30,
-      ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
+      ...(options.input === undefined
+        ? { stdin: 'ignore' as const }
+        : typeof options.input === 'string'
+          ? { input: options.input }
+          : { stdin: options.input }),
       ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
       ...(options.timeoutMs === undefined ? {} : { timeout: options.timeoutMs }),
     })
@@ -42,7 +46,8 @@ export const machineExec: Exec = {
     const result = await running
     const notFound = result.code === 'ENOENT'
     return {
-      exitCode: result.exitCode ?? -1,
+      // One that was not given all of its input may have ended well all the same.
+      exitCode: result.failed && result.exitCode === 0 ? -1 : (result.exitCode ?? -1),
       stdout: typeof result.stdout === 'string' ? result.stdout : '',
       stderr:
         (typeof result.stderr === 'string' ? result.stderr : '') || (result.failed ? (result.shortMessage ?? '') : ''),

@@ -9,7 +9,8 @@ import { resolve } from '../policy/resolve.ts'
 import type { ServicePort } from '../policy/service-port.ts'
 import { Committer } from './committer.ts'
 import type { SetAside, Suspicion, SyncerOptions } from './contract.ts'
-import { DriftGuard, mostExamples } from './drift.ts'
+import { DriftGuard, type Due, mostExamples } from './drift.ts'
+import { Interruptible } from './interruptible.ts'
 import { waitBeforeSync } from './pace.ts'
 import type { DesiredProgram } from './program.ts'
 import { inSlices, type Steps } from './slices.ts'
@@ -35,7 +36,9 @@ export class Syncer {
   /** When the changes happened that are not in the kernel yet. */
   #triggeredAt: number[] = []
   #all = true
-  #compare = true
+  /** Whether the next sync compares with the kernel: because it is time to look, or because that may differ. */
+  #compare: 'no' | 'in-time' | 'at-once' = 'at-once'
+  readonly #inTime = new Interruptible()
   #lastCompare = 0
   readonly #guard: DriftGuard
   /** The kernel tells of changes. */
@@ -115,7 +118,7 @@ export class Syncer {
 
   /** The kernel may hold something else than believed. */
   markDoubtful(): void {
-    this.#compare = true
+    this.#compare = 'at-once'
     this.#changed()
   }
 
@@ -180,18 +183,20 @@ export class Syncer {
     const { observer, family, now } = this.#options
     const start = now()
     const resync = this.#isResyncDue()
-    const compared = this.#compare || resync
-    const triggeredAt = this.#triggeredAt
-    this.#triggeredAt = []
+    if (resync && this.#compare === 'no') this.#compare = 'in-time'
+    const triggeredAt = this.#takeTriggers()
+    let compared = false
     let isWriting = false
     // What the kernel refused then it may take now: a module may have been loaded.
     if (resync) for (const { service } of this.#setAside.values()) this.#dirty.add(service)
     try {
-      const services = await this.#compilePending()
-      if (compared) {
-        await this.#compareWithKernel(signal)
-        this.#compare = false
-        this.#lastCompare = now()
+      let services = await this.#compilePending()
+      if (this.#compare !== 'no') {
+        compared = await this.#compareWithKernel(signal)
+        if (!compared) {
+          services += await this.#compilePending()
+          triggeredAt.push(...this.#takeTriggers())
+        }
       }
       isWriting = true
       const { added, changed, removed } = await this.#committer.commit(compared, signal)
@@ -211,7 +216,7 @@ export class Syncer {
           ? error
           : new CommitError('transient', `sync failed: ${String(error)}`, { cause: error })
       // What was written is unknown: the next sync asks the kernel.
-      this.#compare = true
+      this.#compare = 'at-once'
       // That it could not be read is no reason to take what it lacks next time for our own doing.
       this.#isTrusted &&= !isWriting || failure.kind === 'stale'
       this.#guard.synced({ compared: false, wrote: true })
@@ -232,37 +237,62 @@ export class Syncer {
     return this.#options.now() - this.#lastCompare >= this.#options.resyncMs
   }
 
-  /** Takes note of what the kernel holds; what others did to it is told. */
-  async #compareWithKernel(signal: AbortSignal): Promise<void> {
-    const { observer, family } = this.#options
-    const found = await this.#committer.compare(signal, mostExamples)
-    if (!this.#isTrusted || found.missing + found.foreign + found.changed === 0) return
+  #takeTriggers(): number[] {
+    const taken = this.#triggeredAt
+    this.#triggeredAt = []
+    return taken
+  }
+
+  /**
+   * Takes note of what the kernel holds; what others did to it is told. False if a change came meanwhile, which shall not
+   * wait for a comparison that it was merely time for: that is made after it.
+   */
+  async #compareWithKernel(signal: AbortSignal): Promise<boolean> {
+    const { observer, family, now } = this.#options
+    const compare = (until: AbortSignal) => this.#committer.compare(until, mostExamples)
+    const compared =
+      this.#compare === 'in-time' ? await this.#inTime.run(signal, compare) : { value: await compare(signal) }
+    if (compared === undefined) return false
+    const found = compared.value
+    this.#compare = 'no'
+    this.#lastCompare = now()
+    if (!this.#isTrusted || found.missing + found.foreign + found.changed === 0) return true
     observer.drift?.(
       family,
       this.#guard.repairing(found, key => this.program.ownersOf(key)),
     )
+    return true
   }
 
   /** Looks whether somebody wrote to what is ours; if so, or if only a comparison can tell, that is what comes next. */
   async #check(signal: AbortSignal): Promise<void> {
-    const { now, backend } = this.#options
+    const { now } = this.#options
     const start = now()
     const isSuspected = this.#guard.isSuspected
     const due = this.#guard.take()
     if (due === undefined) return
+    // What is to be compared anyway need not be looked at.
+    if (this.#compare === 'no') this.#compare = await this.#look(due, isSuspected, signal)
+    if (!isSuspected) return
+    if (this.#compare !== 'no') this.#suspectedAt ??= start
+    else this.#guard.worked(start)
+  }
+
+  /** Whether a comparison must follow. */
+  async #look(due: Due, isSuspected: boolean, signal: AbortSignal): Promise<'no' | 'in-time' | 'at-once'> {
+    if (due === 'comparison') return 'at-once'
+    const { backend } = this.#options
+    const look = (until: AbortSignal) =>
+      this.#guard.look(due, backend, this.#isWatched, this.#committer.skeleton, until)
     try {
-      // What is to be compared anyway need not be looked at.
-      this.#compare ||=
-        due === 'comparison' ||
-        !(await this.#guard.look(due, backend, this.#isWatched, this.#committer.skeleton, signal))
+      if (isSuspected) return (await look(signal)) ? 'no' : 'at-once'
+      const looked = await this.#inTime.run(signal, look)
+      return looked?.value === false ? 'in-time' : 'no'
     } catch (error) {
       // That the kernel cannot be asked shows at the next sync; a look that fails changes nothing.
       if (!(error instanceof CommitError)) throw error
-      this.#compare ||= isSuspected
+      return isSuspected ? 'at-once' : 'no'
     }
-    if (!isSuspected) return
-    if (this.#compare) this.#suspectedAt ??= start
-    else this.#guard.worked(start)
   }
 
   #finish(start: number): void {
@@ -361,6 +391,7 @@ export class Syncer {
   }
 
   #changed(): void {
+    this.#inTime.interrupt()
     this.#options.observer.queued?.(this.#options.family)
     // The first change since the last sync: the settle time counts from here.
     if (this.#wake !== undefined) this.#firstChange = Math.max(this.#firstChange, this.#options.now())
@@ -375,7 +406,7 @@ export class Syncer {
   }
 
   #isPending(): boolean {
-    return this.#all || this.#compare || this.#dirty.size > 0
+    return this.#all || this.#compare !== 'no' || this.#dirty.size > 0
   }
 
   /** Milliseconds until the next sync is due. */

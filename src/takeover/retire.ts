@@ -130,7 +130,7 @@ async function removeRules(
   const rules = proxyRules(text)
   const { delta } = rules
   if (delta.removed.length + delta.changed.length > 0) {
-    const options = { ...restoreLimits(tools), isShared: () => true, refusalsFirst: false }
+    const options = { ...restoreLimits(tools), refusalsFirst: false }
     await commit(exec, tools, plan(delta, options), signal)
   }
   return rules

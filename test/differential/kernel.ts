@@ -13,6 +13,7 @@ import { type ApiObject, refOf } from '../conformance/objects.ts'
 import type { Scenario, ScenarioPacket } from '../conformance/scenario.ts'
 import { type Origin, originOf } from '../conformance/world.ts'
 import { runScenario, unsendable } from '../kernel/run-scenario.ts'
+import { inputOf } from '../support/input.ts'
 import { type Variant, World } from '../support/world/world.ts'
 import { type RandomCluster, randomCluster } from './cluster.ts'
 import { configurationIn } from './deviations.ts'
@@ -87,7 +88,8 @@ async function tracerOfKernel(
   mode: ProxyMode,
 ): Promise<(packet: Packet) => Outcome> {
   const exec: Exec = {
-    async run(command, args, { input } = {}) {
+    async run(command, args, options = {}) {
+      const input = await inputOf(options)
       const outcome = await world.sandbox.exec({
         namespace: 'node-a',
         argv: [command, ...args],

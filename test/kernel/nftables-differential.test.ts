@@ -12,6 +12,7 @@ import { families, randomCluster } from '../differential/cluster.ts'
 import { defaultSeed } from '../differential/kernel.ts'
 import { assembled, eventsOf } from '../differential/modes.ts'
 import { Random } from '../differential/random.ts'
+import { inputOf } from '../support/input.ts'
 import { Sandbox, type Worker } from '../support/netns/sandbox.ts'
 
 const clusters = 12
@@ -22,8 +23,8 @@ let writer: Worker<BackendMethods>
 let reader: Worker<BackendMethods>
 
 const execIn = (namespace: string): Exec => ({
-  run: async (command, args, { input = '' } = {}) => ({
-    ...(await sandbox.exec({ namespace, argv: [command, ...args], input })),
+  run: async (command, args, options = {}) => ({
+    ...(await sandbox.exec({ namespace, argv: [command, ...args], input: (await inputOf(options)) ?? '' })),
     notFound: false,
   }),
 })

@@ -9,6 +9,7 @@ import type { Network } from '../../src/policy/network.ts'
 import { DesiredProgram } from '../../src/sync/program.ts'
 import { backendWorker, remoteBackend } from '../backend/nftables/remote.ts'
 import type { BackendMethods } from '../backend/nftables/worker.ts'
+import { inputOf } from '../support/input.ts'
 import type { ExecOutcome } from '../support/netns/host.ts'
 import { Sandbox, type Worker } from '../support/netns/sandbox.ts'
 
@@ -37,7 +38,10 @@ const run = (argv: readonly string[], input = ''): Promise<ExecOutcome> =>
   sandbox.exec({ namespace: 'node', argv, input })
 const nft = (...args: readonly string[]): Promise<ExecOutcome> => run(['nft', ...args])
 const exec: Exec = {
-  run: async (command, args, { input = '' } = {}) => ({ ...(await run([command, ...args], input)), notFound: false }),
+  run: async (command, args, options = {}) => ({
+    ...(await run([command, ...args], await inputOf(options))),
+    notFound: false,
+  }),
 }
 
 beforeAll(async () => {

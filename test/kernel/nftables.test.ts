@@ -12,6 +12,7 @@ import { DesiredProgram } from '../../src/sync/program.ts'
 import { listedLines } from '../backend/nftables/listing-lines.ts'
 import { backendWorker, remoteBackend } from '../backend/nftables/remote.ts'
 import type { BackendMethods } from '../backend/nftables/worker.ts'
+import { inputOf } from '../support/input.ts'
 import { Sandbox, type Worker } from '../support/netns/sandbox.ts'
 
 /** By what the backend writes and reads; each in a namespace of its own. */
@@ -23,8 +24,8 @@ let worker: Worker<BackendMethods>
 
 const execIn = (namespace: Way): Exec => ({
   async run(command, args, options = {}) {
-    const input = options.input === undefined ? {} : { input: options.input }
-    const outcome = await sandbox.exec({ namespace, argv: [command, ...args], ...input })
+    const input = (await inputOf(options)) ?? ''
+    const outcome = await sandbox.exec({ namespace, argv: [command, ...args], input })
     return { ...outcome, notFound: false }
   },
 })

@@ -10,6 +10,7 @@ import type { Family } from '../../src/net/ip.ts'
 import { asMeantBy } from '../conformance/deviations.ts'
 import { loadScenarios } from '../conformance/scenario.ts'
 import { eventsOf, type Programs, subjectOf } from '../conformance/subject.ts'
+import { inputOf } from '../support/input.ts'
 import { Sandbox } from '../support/netns/sandbox.ts'
 import { alike, base, otherwise, stricter } from '../support/strict-nft/inputs.ts'
 import { scriptsOf } from '../support/strict-nft/random.ts'
@@ -149,9 +150,9 @@ describe('every scenario, change by change', () => {
     const nft = new StrictNft()
     const exec: Exec = {
       async run(command, args, options = {}) {
-        const input = options.input === undefined ? {} : { input: options.input }
-        const found = await sandbox.exec({ argv: [command, ...args], ...input })
-        const expected = await nft.run(command, args, options)
+        const input = (await inputOf(options)) ?? ''
+        const found = await sandbox.exec({ argv: [command, ...args], input })
+        const expected = await nft.run(command, args, { ...options, input })
         const compared = ({ exitCode, stdout, stderr }: typeof found): Result => ({
           exitCode,
           complaints: complaintsIn(stderr),

@@ -24,18 +24,36 @@ class Kernel extends FakeKernel {
   intactLooks = 0
   costMs = 0
   lookFailures = 0
+  /** How long a look and a reading take. */
+  slowMs = 0
+
+  async patience(signal: AbortSignal): Promise<void> {
+    if (this.slowMs === 0) return
+    // Not that of node:timers, which goes by the real clock.
+    await new Promise(done => {
+      setTimeout(done, this.slowMs)
+      signal.addEventListener('abort', done, { once: true })
+    })
+    if (signal.aborted) throw new CommitError('transient', 'given up')
+  }
 }
 
 /** A backend with cheap looks: a digest of all that is held, and whether the skeleton is there. */
 function watchedBackend(kernel: Kernel, hasDigest: boolean): Backend {
-  const fingerprint = async (_: AbortSignal, watched: boolean): Promise<Look | undefined> => {
+  const fingerprint = async (signal: AbortSignal, watched: boolean): Promise<Look | undefined> => {
     if (watched) return undefined
     kernel.looks++
+    await kernel.patience(signal)
     if (kernel.lookFailures-- > 0) throw new CommitError('transient', 'the lock is held')
     return { digest: JSON.stringify([...kernel.held].sort()), costMs: kernel.costMs }
   }
+  const backend = fakeBackend(kernel)
   return {
-    ...fakeBackend(kernel),
+    ...backend,
+    read: async signal => {
+      await kernel.patience(signal)
+      return backend.read(signal)
+    },
     isIntact: async (_, skeleton = []) => {
       kernel.intactLooks++
       return skeleton.every(({ key }) => kernel.held.has(key))
@@ -252,9 +270,41 @@ describe('the regular look', () => {
   it('is rarer where it costs more', async () => {
     const { kernel, finish } = await running()
     kernel.costMs = 300
-    await pass(10_000 + 2 * 150_000 * 2)
     // The first is followed by a comparison, and counts double.
-    expect(kernel.looks).toBe(3)
+    await pass(30_000 + 1_200_000 - 100)
+    expect(kernel.looks).toBe(1)
+    await pass(600_000)
+    expect(kernel.looks).toBe(2)
+    await finish()
+  })
+
+  it('is put off by a change, which does not wait for it', async () => {
+    const { kernel, apply, reports, comparisons, finish } = await running()
+    kernel.slowMs = 1_000
+    await pass(30_500)
+    apply(endpointsBecome(1, '10.244.8.1'))
+    await pass(20)
+    expect(reports.at(-1)).toMatchObject({ services: 1, added: 0, compared: false })
+    // The next look is left alone; the comparison that follows it is put off, and made after the change.
+    await pass(31_200)
+    expect(kernel.looks).toBe(2)
+    apply(endpointsBecome(1, '10.244.8.2'))
+    await pass(20)
+    expect(reports.at(-1)).toMatchObject({ services: 1, compared: false })
+    expect(kernel.held.get(`chain/${portOf(1)}`)).toContain('10.244.8.2')
+    await pass(2_500)
+    expect(comparisons()).toBe(2)
+    await finish()
+  })
+
+  it('is not put off for ever', async () => {
+    const { kernel, apply, comparisons, finish } = await running()
+    kernel.slowMs = 1_000
+    for (let change = 0; change < 600; change++) {
+      apply(endpointsBecome(1, `10.244.${change >> 8}.${change & 255}`))
+      await pass(500)
+    }
+    expect(comparisons()).toBeGreaterThan(1)
     await finish()
   })
 

@@ -1,6 +1,6 @@
 // From a Service port to the chains and entries it needs. Pure: same input, same text.
-import { createHash } from 'node:crypto'
 import { formatAddressPort, formatCIDR, type IP, ipToHex } from '../../net/ip.ts'
+import { spread32 } from '../../net/spread.ts'
 import type { Network } from '../../policy/network.ts'
 import type { Endpoint, EndpointChoice, Frontend, ServicePort } from '../../policy/service-port.ts'
 import type { KernelObject } from '../backend.ts'
@@ -35,8 +35,7 @@ interface HashedEndpoint {
   readonly bits: string
 }
 
-const hashBits = (text: string): string =>
-  createHash('sha256').update(text).digest().readUInt32BE(0).toString(2).padStart(32, '0')
+const hashBits = (text: string): string => spread32(text).toString(2).padStart(32, '0')
 
 /** What one Service port needs in the kernel. Objects of different Service ports never share a key. */
 export function* compileServicePort(port: ServicePort, network: Network): Iterable<KernelObject> {

@@ -50,11 +50,6 @@ export type ServiceChainKind =
 /** A Service port's chain: 28 characters, the longest name that both variants of iptables take. */
 export const serviceChain = (kind: ServiceChainKind, hash: string): string => `${chainPrefix}${kind}-${hash}`
 
-const serviceChains = /^PENSTOCK-(?:SVC|EXT|CLU|SRC|EPG|AFF)-/
-
-/** True for chains of one Service port; all others decide which packets get there. */
-export const isServiceChain = (chain: string): boolean => serviceChains.test(chain)
-
 /** Characters of hash in a Service chain's name: 75 bits. */
 export const serviceHashLength = 15
 

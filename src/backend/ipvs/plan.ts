@@ -82,7 +82,7 @@ function* glueIn(program: Program): Iterable<KernelObject> {
 
 function glueSteps(delta: Delta, limits: RestoreLimits): Step[] {
   if (delta.added.length + delta.changed.length + delta.removed.length === 0) return []
-  const { steps } = planGlue(delta, { ...limits, isShared: () => true, refusalsFirst: false })
+  const { steps } = planGlue(delta, { ...limits, refusalsFirst: false })
   return steps.map(item => ({ ...item, tool: 'iptables' satisfies Tool, title: `iptables: ${item.title}` }))
 }
 

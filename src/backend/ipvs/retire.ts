@@ -36,7 +36,7 @@ export async function retire(options: RetireOptions, signal: AbortSignal): Promi
     family,
     ['nft', 'legacy'],
     glueScope,
-    tools => ({ ...restoreLimits(tools), isShared: () => true, refusalsFirst: false }),
+    tools => ({ ...restoreLimits(tools), refusalsFirst: false }),
     signal,
   )
   // Asking for virtual servers or sets would load their modules: nothing of ours is there without the device or our chains.

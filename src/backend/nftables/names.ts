@@ -1,6 +1,6 @@
 // Names in our table, and keys of kernel objects.
-import { createHash } from 'node:crypto'
 import type { Family, IP } from '../../net/ip.ts'
+import { spread32 } from '../../net/spread.ts'
 
 /** The table's name in both families. It is ours whole; no other table is read or written. */
 export const tableName = 'penstock'
@@ -64,10 +64,13 @@ const base32 = 'abcdefghijklmnopqrstuvwxyz234567'
 /** Depth of the groups of a large Service's endpoints, at most. */
 export const mostLetters = 8
 
+/** Letters that one number of 32 bits decides, of five bits each. */
+const lettersOfNumber = 6
+
 /** The letter that an endpoint is grouped by at a depth below `mostLetters`; only its address and port decide. */
 export function groupLetter(addressPort: string, depth: number): string {
-  const digest = createHash('sha256').update(addressPort).digest()
-  return base32[(digest[depth] ?? 0) & 31] ?? ''
+  const bits = spread32(addressPort, Math.floor(depth / lettersOfNumber)) >>> (5 * (depth % lettersOfNumber))
+  return base32[bits & 31] ?? ''
 }
 
 export const chainKey = (name: string): string => `chain ${name}`

@@ -111,7 +111,7 @@ export async function commit(exec: Exec, tools: Tools, transaction: Transaction,
   for (const step of transaction.steps) {
     const args = ['--noflush', ...lockWait]
     const result = await exec.run(tools.restore, args, {
-      input: await textOf(step),
+      input: textOf(step),
       signal,
       timeoutMs: restoreTimeoutMs,
     })
@@ -121,22 +121,22 @@ export async function commit(exec: Exec, tools: Tools, transaction: Transaction,
   }
 }
 
-/** The text of a step; put together in parts where it comes in pieces. */
-async function textOf(step: Step | RestoreStep): Promise<string> {
-  if (!('pieces' in step)) return step.text
-  const parts: string[] = []
+async function* textOf(step: Step | RestoreStep): AsyncIterable<string> {
+  if (!('pieces' in step)) {
+    yield step.text
+    return
+  }
   let pieces: string[] = []
   let size = 0
   for (const piece of step.pieces()) {
     pieces.push(piece)
     size += piece.length
     if (size < turnSize) continue
-    parts.push(pieces.join(''))
+    yield pieces.join('')
     pieces = []
     size = 0
-    await turn()
   }
-  return [...parts, ...pieces].join('')
+  yield pieces.join('')
 }
 
 /** Names what the program objected to, where it says so. */

@@ -51,11 +51,6 @@ export const restoreLimits = (tools: Pick<Tools, 'variant' | 'version'> | undefi
 
 export interface PlanOptions extends RestoreLimits {
   /**
-   * True for chains that decide which packets get to the others: in a change that takes several restores these all change
-   * in one, after the chains they go to.
-   */
-  isShared(chain: string): boolean
-  /**
    * The filter table changes in two steps around the other tables: first its new rules beside the old, at the end the new
    * rules alone. Otherwise it changes at once, before the other tables.
    */
@@ -118,7 +113,6 @@ function narrow(change: Change): Change[] {
 /** Sections of one table: new chains (nothing reaches them yet), then what reaches them and what goes, at once. */
 function tableSections(table: Table, changes: readonly Change[], options: PlanOptions): Section[] {
   const { chunk } = options
-  const isShared = (change: Change): boolean => change.parsed.kind === 'chain' && options.isShared(change.parsed.chain)
   if (changes.length === 0) return []
   const added: Change[] = []
   const changed: Change[] = []
@@ -134,12 +128,10 @@ function tableSections(table: Table, changes: readonly Change[], options: PlanOp
   if (added.length + changed.length + gone.length <= chunk)
     return [section(options, table, [...added, ...changed], jumps, gone)]
 
-  const bodies = changed.filter(change => !isShared(change))
   return [
     ...parts(targetsFirst(added), chunk).map(part => section(options, table, part, [], [])),
-    ...parts(bodies, chunk).map(part => section(options, table, part, [], [])),
-    // Everything that decides which packets go where changes in one commit.
-    section(options, table, changed.filter(isShared), jumps, []),
+    // Everything that packets may be in changes in one commit: chains of one Service port are made for each other.
+    section(options, table, changed, jumps, []),
     ...parts(targetsFirst(gone).reverse(), chunk).map(part => section(options, table, [], [], part)),
   ].filter(({ changes: { length } }) => length > 0)
 }

@@ -4,7 +4,7 @@ import type { Delta } from '../../../src/backend/backend.ts'
 import { chainKey, jumpKey, parseKey } from '../../../src/backend/xtables/names.ts'
 import { type PlanOptions, plan, restoreLimits } from '../../../src/backend/xtables/plan.ts'
 
-const options: PlanOptions = { ...restoreLimits(undefined), isShared: () => true, refusalsFirst: false }
+const options: PlanOptions = { ...restoreLimits(undefined), refusalsFirst: false }
 const jump = '-m comment --comment "penstock service addresses" -j OWN'
 
 const texts = (delta: Partial<Delta>, given: Partial<PlanOptions> = {}) =>
@@ -37,14 +37,19 @@ it('keeps old refusals until the other tables have changed, where it is asked to
   expect(texts({ changed }, { refusalsFirst: true })).toEqual([filter(after, before) + mangle + filter(after)])
 })
 
-it('writes a change that takes several restores from its targets up, and what is shared in one', () => {
+it('writes a change that takes several restores from its targets up, and what packets may be in at once', () => {
   const added = ['A', 'B', 'C'].map((name, i) => ({ key: `nat/${name}`, value: i < 2 ? `-g ${'BC'[i]}` : '-j ACCEPT' }))
   const changed = [
     { key: 'nat/ROOT', from: '-j RETURN', to: '-g A' },
     { key: 'nat/BODY', from: '-j RETURN', to: '-j ACCEPT' },
   ]
-  const written = texts({ added, changed }, { chunk: 1, isShared: chain => chain === 'ROOT' })
-  expect(written.map(text => /^:(\S+)/m.exec(text)?.[1])).toEqual(['C', 'B', 'A', 'BODY', 'ROOT'])
+  const written = texts({ added, changed }, { chunk: 1 })
+  expect(written.map(text => [...text.matchAll(/^:(\S+)/gm)].map(([, name]) => name))).toEqual([
+    ['C'],
+    ['B'],
+    ['A'],
+    ['ROOT', 'BODY'],
+  ])
 })
 
 it('says the same in pieces as at once', () => {

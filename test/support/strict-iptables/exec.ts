@@ -2,6 +2,7 @@
 import type { ExecOptions, ExecResult } from '../../../src/kernel/exec.ts'
 import type { Family } from '../../../src/net/ip.ts'
 import type { StrictMachine } from '../../conformance/conformance.ts'
+import { inputOf } from '../input.ts'
 import { StrictIptables, type ToolResult } from './strict-iptables.ts'
 import type { SetLookup, Variant } from './tables.ts'
 
@@ -75,14 +76,15 @@ export class StrictExec implements StrictMachine {
 
   /** Answers a turn later, as a program would. */
   async run(command: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    this.calls.push({ command, args, input: options.input })
+    const input = await inputOf(options)
+    this.calls.push({ command, args, input })
     await new Promise(next => setImmediate(next))
     if (options.signal?.aborted === true) return { exitCode: -1, stdout: '', stderr: '', notFound: false }
     const match = /^(?:\S*\/)?(ip6?tables)(?:-(nft|legacy))?(?:-(restore|save))?$/.exec(command)
     const variant = match?.[2] === 'nft' || match?.[2] === 'legacy' ? match[2] : this.#alternative
     const machine = this.#machines.get(`${match?.[1] === 'ip6tables' ? 'IPv6' : 'IPv4'} ${variant}`)
     if (match === null || machine === undefined) return { exitCode: -1, stdout: '', stderr: '', notFound: true }
-    const given = answer(machine, match[0], match[3], args, options.input ?? '')
+    const given = answer(machine, match[0], match[3], args, input ?? '')
     return { ...given, stderr: given.stderr + this.#warning(machine, match[0], match[3]), notFound: false }
   }
 }

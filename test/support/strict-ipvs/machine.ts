@@ -3,6 +3,7 @@ import type { IpvsNetlink } from '../../../src/backend/ipvs/netlink.ts'
 import type { Exec, ExecOptions, ExecResult } from '../../../src/kernel/exec.ts'
 import type { Family } from '../../../src/net/ip.ts'
 import type { StrictMachine } from '../../conformance/conformance.ts'
+import { inputOf } from '../input.ts'
 import { type Call, StrictExec } from '../strict-iptables/exec.ts'
 import type { ToolResult } from '../strict-iptables/strict-iptables.ts'
 import type { SetLookup, Variant } from '../strict-iptables/tables.ts'
@@ -115,15 +116,17 @@ export class StrictIpvs implements StrictMachine {
 
   /** Answers a turn later, as a program would. */
   async run(command: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    this.calls.push({ command, args, input: options.input })
+    const input = await inputOf(options)
+    this.calls.push({ command, args, input })
     const name = /^(?:\S*\/)?(ipset|ipvsadm|ip)$/.exec(command)?.[1]
     const program = programs.find(one => one === name)
-    if (program === undefined) return this.#tables.run(command, args, options)
+    if (program === undefined)
+      return this.#tables.run(command, args, input === undefined ? options : { ...options, input })
     await new Promise(next => setImmediate(next))
     if (options.signal?.aborted === true) return { exitCode: -1, stdout: '', stderr: '', notFound: false }
     if (this.#options.missing?.includes(program) === true)
       return { exitCode: -1, stdout: '', stderr: '', notFound: true }
-    return { ...this.#call(program, args, options.input ?? ''), notFound: false }
+    return { ...this.#call(program, args, input ?? ''), notFound: false }
   }
 
   #call(program: Program, args: readonly string[], input: string): ToolResult {

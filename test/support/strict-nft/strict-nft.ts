@@ -2,6 +2,7 @@
 import type { ExecOptions, ExecResult } from '../../../src/kernel/exec.ts'
 import type { Family } from '../../../src/net/ip.ts'
 import type { StrictMachine } from '../../conformance/conformance.ts'
+import { inputOf } from '../input.ts'
 import { listTable, type Ruleset } from './ruleset.ts'
 import { type Complaint, type Outcome, type Refuses, runScript } from './transaction.ts'
 
@@ -80,8 +81,9 @@ export class StrictNft implements StrictMachine {
     await new Promise(next => setImmediate(next))
     if (options.signal?.aborted === true) return { exitCode: -1, stdout: '', stderr: '', notFound: false }
     if (command !== 'nft') return { exitCode: -1, stdout: '', stderr: '', notFound: true }
-    this.calls.push({ args, input: options.input })
-    return { ...this.#answer(args.join(' '), options.input ?? ''), notFound: false }
+    const input = await inputOf(options)
+    this.calls.push({ args, input })
+    return { ...this.#answer(args.join(' '), input ?? ''), notFound: false }
   }
 
   #answer(args: string, input: string): Omit<ExecResult, 'notFound'> {

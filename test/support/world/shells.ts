@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { quote } from '../../../hack/vm.d/task.ts'
 import type { Exec, ExecOptions, ExecResult } from '../../../src/kernel/exec.ts'
+import { inputOf } from '../input.ts'
 
 /** The same environment as the machine's own `Exec` gives, which is proven where the scenarios run outside. */
 const environment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' }
@@ -48,7 +49,8 @@ class Shell {
     createInterface({ input: this.#process.stdout }).on('line', line => this.#ended?.(Number(line)))
   }
 
-  async run(words: readonly string[], { input }: ExecOptions): Promise<ExecResult> {
+  async run(words: readonly string[], options: ExecOptions): Promise<ExecResult> {
+    const input = await inputOf(options)
     const { input: from, output, errors } = this.#files
     if (input !== undefined) writeFileSync(from, input)
     const ended = new Promise<number>(resolve => {

@@ -138,9 +138,9 @@ it('sees the imports', () => {
     const dynamic = text.match(/\bawait import\('/g)?.length ?? 0
     expect(imports.length).toBe((text.match(/^import\b|^export .*\bfrom '/gm)?.length ?? 0) + dynamic)
   }
-  const syncer = sources.find(({ path }) => path === 'sync/syncer.ts')
-  expect(syncer?.imports).toContainEqual({ from: 'policy/resolve.ts', isType: false })
-  expect(syncer?.imports).toContainEqual({ from: 'policy/claims.ts', isType: true })
+  const wanted = sources.find(({ path }) => path === 'sync/wanted.ts')
+  expect(wanted?.imports).toContainEqual({ from: 'policy/resolve.ts', isType: false })
+  expect(wanted?.imports).toContainEqual({ from: 'policy/service-port.ts', isType: true })
   expect(importsOf('a/b.ts', "const x = await import('../kernel/exec.ts')\nexport { y } from './c.ts'\n")).toEqual([
     { from: 'kernel/exec.ts', isType: false },
     { from: 'a/c.ts', isType: false },

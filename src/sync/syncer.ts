@@ -1,41 +1,30 @@
-// Keeps one address family's kernel rules equal to the model: takes dirty Services, resolves and compiles them, and
-// commits the difference. One syncer and one backend a family: what breaks one leaves the other alone.
+// Keeps one address family's kernel rules equal to the model: says when what changed is compiled, when the kernel is
+// compared, and when the difference is committed. One syncer and one backend a family: what breaks one leaves the other alone.
 import PQueue from 'p-queue'
-import { CommitError, type Delta, type KernelObject, type Program } from '../backend/backend.ts'
-import type { ServiceKey, ServiceRecord } from '../model/records.ts'
-import type { Family } from '../net/ip.ts'
-import type { Claims } from '../policy/claims.ts'
-import { resolve } from '../policy/resolve.ts'
-import type { ServicePort } from '../policy/service-port.ts'
-import { Committer } from './committer.ts'
+import { CommitError, type Delta, type Program } from '../backend/backend.ts'
+import type { ServiceKey } from '../model/records.ts'
+import type { Committer } from './committer.ts'
 import type { SetAside, Suspicion, SyncerOptions } from './contract.ts'
 import { DriftGuard, type Due, mostExamples } from './drift.ts'
 import { Interruptible } from './interruptible.ts'
 import { waitBeforeSync } from './pace.ts'
 import type { DesiredProgram } from './program.ts'
-import { inSlices, type Steps } from './slices.ts'
+import { Wanted } from './wanted.ts'
 
 /** Times of changes that wait for a sync which succeeds; of a longer outage the rest says nothing new. */
 const mostTriggers = 10_000
 /** What passes by itself passes soon; a change must not wait half a minute for it. */
 const longestTransientBackoffMs = 5_000
 
-const ownerOf = ({ name, protocol }: ServicePort): string => `${name}/${protocol}`
-
 export class Syncer {
   readonly #options: SyncerOptions
   readonly #committer: Committer
-  readonly #dirty = new Set<ServiceKey>()
-  /** Owners (Service ports) of each Service that has any. */
-  readonly #ports = new Map<ServiceKey, readonly string[]>()
-  /** By owner; by Service where the Service cannot be compiled. */
-  readonly #setAside = new Map<string, SetAside>()
+  readonly #wanted: Wanted
   /** One writer at a time. */
   readonly #queue = new PQueue({ concurrency: 1 })
   readonly #stop = new AbortController()
   /** When the changes happened that are not in the kernel yet. */
   #triggeredAt: number[] = []
-  #all = true
   /** Whether the next sync compares with the kernel: because it is time to look, or because that may differ. */
   #compare: 'no' | 'in-time' | 'at-once' = 'at-once'
   readonly #inTime = new Interruptible()
@@ -57,13 +46,8 @@ export class Syncer {
 
   constructor(options: SyncerOptions) {
     this.#options = options
-    this.#committer = new Committer(options.backend, {
-      refused: (owner, reason) => {
-        const service = [...this.#ports].find(([, owners]) => owners.includes(owner))?.[0] ?? owner
-        this.#putAside(service, owner, reason)
-      },
-      giveUp: () => this.#giveUp(),
-    })
+    this.#wanted = new Wanted(options)
+    this.#committer = this.#wanted.committer
     this.#guard = new DriftGuard(options.now, options.checkMs)
     this.#firstChange = options.now()
     this.#lastEnd = Number.NEGATIVE_INFINITY
@@ -74,17 +58,17 @@ export class Syncer {
   }
 
   get setAsides(): readonly SetAside[] {
-    return [...this.#setAside.values()]
+    return this.#wanted.setAsides
   }
 
   /** Services that have something to do in this family. */
   get services(): number {
-    return this.#ports.size
+    return this.#wanted.services
   }
 
   /** Services that wait to be looked at. */
   get pending(): number {
-    return this.#dirty.size
+    return this.#wanted.pending
   }
 
   /** Syncs that failed one after another. */
@@ -99,20 +83,20 @@ export class Syncer {
 
   /** Owners of objects that a Service has in the program: its ports. */
   ownersOf(service: ServiceKey): readonly string[] {
-    return this.#ports.get(service) ?? []
+    return this.#wanted.ownersOf(service)
   }
 
   /** Services that changed, and when, where that is known (milliseconds since the epoch). Cheap: only noted here. */
   markDirty(keys: Iterable<ServiceKey>, triggeredAt: Iterable<readonly number[]> = []): void {
-    for (const key of keys) this.#dirty.add(key)
+    this.#wanted.markDirty(keys)
     for (const times of triggeredAt) this.#triggeredAt.push(...times)
     if (this.#triggeredAt.length > mostTriggers) this.#triggeredAt.splice(mostTriggers)
-    if (this.#dirty.size > 0) this.#changed()
+    if (this.#wanted.isPending) this.#changed()
   }
 
   /** Everything must be resolved again: the node or the configuration changed. */
   markAll(): void {
-    this.#all = true
+    this.#wanted.markAll()
     this.#changed()
   }
 
@@ -168,13 +152,13 @@ export class Syncer {
 
   /** Everything compiled; the kernel is not asked. */
   async compile(): Promise<Program> {
-    await this.#compilePending()
+    await this.#wanted.compile()
     return this.program.objects
   }
 
   /** Compares with the kernel and returns the difference, changing nothing. */
   async difference(signal: AbortSignal): Promise<Delta> {
-    await this.#compilePending()
+    await this.#wanted.compile()
     await this.#committer.compare(signal)
     return this.#committer.pending()
   }
@@ -188,13 +172,13 @@ export class Syncer {
     let compared = false
     let isWriting = false
     // What the kernel refused then it may take now: a module may have been loaded.
-    if (resync) for (const { service } of this.#setAside.values()) this.#dirty.add(service)
+    if (resync) this.#wanted.retrySetAside()
     try {
-      let services = await this.#compilePending()
+      let services = await this.#wanted.compile()
       if (this.#compare !== 'no') {
         compared = await this.#compareWithKernel(signal)
         if (!compared) {
-          services += await this.#compilePending()
+          services += await this.#wanted.compile()
           triggeredAt.push(...this.#takeTriggers())
         }
       }
@@ -303,93 +287,6 @@ export class Syncer {
     this.#suspectedAt = undefined
   }
 
-  /** Resolves and compiles what is dirty. Returns how many Services that were. */
-  #compilePending(): Promise<number> {
-    return inSlices(this.#compileInSteps(), this.#options.now)
-  }
-
-  *#compileInSteps(): Steps<number> {
-    const { reader } = this.#options
-    if (this.#all) {
-      this.#committer.replaceSkeleton(this.#options.backend.skeleton(this.#options.network()))
-      this.#all = false
-      for (const key of reader.keys()) this.#dirty.add(key)
-      for (const key of this.#ports.keys()) this.#dirty.add(key)
-    }
-    let count = 0
-    // Keys added on the way, such as Services whose address became free, are visited too.
-    for (const key of this.#dirty) {
-      this.#dirty.delete(key)
-      try {
-        this.#compileService(key)
-      } catch (error) {
-        // A Service that cannot be compiled keeps what it has; the others go on.
-        this.#putAside(key, key, `cannot be compiled: ${String(error)}`)
-      }
-      count++
-      yield
-    }
-    return count
-  }
-
-  #compileService(key: ServiceKey): void {
-    const { reader, claims, backend, family } = this.#options
-    const network = this.#options.network()
-    const granted = this.#resolve(key, reader.service(key), claims, family)
-    this.#options.observer.resolved?.(family, key, granted)
-    // Everything is compiled before anything is replaced: a Service is taken whole or not at all.
-    const compiled = new Map<string, readonly KernelObject[]>()
-    for (const port of granted) compiled.set(ownerOf(port), [...backend.compile(port, network)])
-    for (const owner of this.#ports.get(key) ?? []) {
-      this.#setAside.delete(owner)
-      if (!compiled.has(owner)) this.#committer.replace(owner, [])
-    }
-    for (const [owner, objects] of compiled) this.#committer.replace(owner, objects)
-    this.#setAside.delete(key)
-    if (granted.length === 0) this.#ports.delete(key)
-    else this.#ports.set(key, granted.map(ownerOf))
-  }
-
-  #resolve(
-    key: ServiceKey,
-    service: ServiceRecord | undefined,
-    claims: Claims,
-    family: Family,
-  ): readonly ServicePort[] {
-    if (service === undefined) {
-      for (const other of claims.release(key)) this.#dirty.add(other)
-      return []
-    }
-    const ports = resolve(service, this.#options.reader.slices(key), this.#options.node(), family)
-    const result = claims.claim(key, service.createdAt, ports)
-    for (const other of result.alsoDirty) this.#dirty.add(other)
-    for (const { frontend, protocol, holder } of result.lost) {
-      const where = frontend.address === 'node-ports' ? 'node port ' : `${frontend.address} port `
-      this.#options.observer.conflict({
-        family,
-        service: key,
-        frontend: `${where}${frontend.port}/${protocol}`,
-        holder,
-      })
-    }
-    return result.granted
-  }
-
-  #putAside(service: ServiceKey, servicePort: string, reason: string): void {
-    const item: SetAside = { family: this.#options.family, service, servicePort, reason }
-    this.#setAside.set(servicePort, item)
-    this.#options.observer.setAside(item)
-  }
-
-  #giveUp(): boolean {
-    const { backend, observer, family, network } = this.#options
-    const lost = backend.giveUp?.()
-    if (lost === undefined) return false
-    observer.degraded?.(family, lost)
-    this.#committer.replaceSkeleton(backend.skeleton(network()))
-    return true
-  }
-
   #changed(): void {
     this.#inTime.interrupt()
     this.#options.observer.queued?.(this.#options.family)
@@ -406,7 +303,7 @@ export class Syncer {
   }
 
   #isPending(): boolean {
-    return this.#all || this.#compare !== 'no' || this.#dirty.size > 0
+    return this.#compare !== 'no' || this.#wanted.isPending
   }
 
   /** Milliseconds until the next sync is due. */

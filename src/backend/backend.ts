@@ -57,11 +57,18 @@ export class CommitError extends Error {
   readonly kind: 'stale' | 'transient' | 'denied' | 'unsupported' | 'refused'
   /** With `refused`: keys of the objects the kernel objected to, as narrowly as the backend could tell. */
   readonly keys: readonly string[]
-  constructor(kind: CommitError['kind'], message: string, options: { cause?: unknown; keys?: readonly string[] } = {}) {
+  /** With `transient`: what is in the way passes by itself and is no trouble; tried again this often, milliseconds. */
+  readonly patienceMs: number | undefined
+  constructor(
+    kind: CommitError['kind'],
+    message: string,
+    options: { cause?: unknown; keys?: readonly string[]; patienceMs?: number } = {},
+  ) {
     super(message, { cause: options.cause })
     this.name = 'CommitError'
     this.kind = kind
     this.keys = options.keys ?? []
+    this.patienceMs = options.patienceMs
   }
 }
 

@@ -14,7 +14,7 @@ import type { CommandContext } from './context.ts'
  */
 export async function sweep(assembly: FamilyAssembly, context: CommandContext): Promise<void> {
   const { family, backend } = assembly
-  const { exec, signal, log } = context
+  const { exec, netlink, signal, log } = context
   const all = [
     await withPatience(assembly, context, async () => {
       const removed = await backend.sweep?.(signal)
@@ -23,8 +23,11 @@ export async function sweep(assembly: FamilyAssembly, context: CommandContext): 
   ]
   for (const [mode, make] of Object.entries(backends)) {
     if (mode === backend.mode) continue
-    const former = make({ family, exec, ipvs: ipvsSettings(context.configuration) })
+    // What was written by netlink may be on a node without the programs that do the same.
+    const means = netlink === undefined ? { exec } : { exec, netlink: netlink() }
+    const former = make({ family, ...means, ipvs: ipvsSettings(context.configuration) })
     all.push(await withPatience(assembly, context, () => retire(family, former, context)))
+    former.stop?.()
   }
   if (all.every(Boolean)) log.debug({ family }, 'no other mode is in charge any more')
 }

@@ -21,6 +21,12 @@ export function logging(log: Logger): SyncObserver {
     },
     failed: (family, error, failures) => {
       const text = describeFailure(error)
+      // Tried again at once; that somebody changed the rules is told by itself.
+      if (error.kind === 'stale' && failures === 0) return log.debug({ family, error: text }, 'compared again')
+      if (error.patienceMs !== undefined) {
+        if (said.first(`failed ${family}`, text)) log.warn({ family, error: text }, 'waiting')
+        return
+      }
       if (said.first(`failed ${family}`, text))
         log.error({ family, failures, error: text }, 'sync failed; it will be tried again')
     },

@@ -177,11 +177,10 @@ export class Syncer {
       let services = await this.#wanted.compile()
       if (this.#compare !== 'no') {
         compared = await this.#compareWithKernel(signal)
-        if (!compared) {
-          services += await this.#wanted.compile()
-          triggeredAt.push(...this.#takeTriggers())
-        }
+        if (!compared) services += await this.#wanted.compile()
       }
+      // Of changes that came while others were compiled.
+      triggeredAt.push(...this.#takeTriggers())
       isWriting = true
       const { added, changed, removed } = await this.#committer.commit(compared, signal)
       this.#guard.synced({ compared, wrote: added + changed + removed > 0 })
@@ -312,9 +311,10 @@ export class Syncer {
     const time = now()
     if (!this.#isPending()) return Math.max(0, Math.min(this.#lastCompare + resyncMs, this.#guard.dueAt) - time)
     const slow = this.#lastError?.kind === 'denied' || this.#lastError?.kind === 'unsupported'
+    const longest = this.#lastError?.patienceMs ?? longestTransientBackoffMs
     const patience = slow
       ? { ...pace, minBackoffMs: pace.maxBackoffMs }
-      : { ...pace, maxBackoffMs: Math.min(pace.maxBackoffMs, longestTransientBackoffMs) }
+      : { ...pace, maxBackoffMs: Math.min(pace.maxBackoffMs, longest) }
     return waitBeforeSync(patience, {
       now: time,
       firstChange: this.#firstChange,

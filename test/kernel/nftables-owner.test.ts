@@ -176,6 +176,17 @@ describe('a table that is owned', () => {
     await isHeld()
   })
 
+  test('is claimed by the next process as soon as this one ends, which has nothing to write', async () => {
+    await isHeld(nextBackend)
+    expect(await isOwned()).toBe(true)
+    await daemon.call('close', undefined)
+    await expect.poll(isOwned).toBe(false)
+    await expect.poll(isOwned).toBe(true)
+    program.replace('1', service(1))
+    await settle(nextBackend)
+    await isHeld(nextBackend)
+  })
+
   test('is removed by its owner', async () => {
     await backend.cleanup(signal)
     expect((await nft('list', 'tables')).stdout).toBe('')
@@ -206,4 +217,17 @@ test('one that somebody else made meanwhile, without an owner, is written to all
   await settle(backend)
   await isHeld()
   expect(await isOwned()).toBe(false)
+})
+
+test.each([
+  ['netlink', () => backend],
+  ['nft', () => textBackend],
+] as const)('a table that somebody switched off is made anew (%s)', async (_way, by) => {
+  await settle(textBackend)
+  await nft('add', 'table', 'ip', 'penstock', '{ flags dormant; }')
+  program.rebase(await by().read(signal))
+  expect(program.pending().removed).toEqual([{ key: 'table flags', value: 'dormant' }])
+  await settle(by())
+  await isHeld(by())
+  expect((await nft('list', 'table', 'ip', 'penstock')).stdout).not.toContain('dormant')
 })

@@ -30,6 +30,17 @@ describe('a sync', () => {
     expect(kernel.endpointsOf(portOf(2))).toBeUndefined()
   })
 
+  it('tells when changes happened that came while others were compiled', async () => {
+    let time = 0
+    const { syncer, apply, heard } = harness({ backend: fakeBackend(new FakeKernel()), now: () => (time += 20) })
+    apply(...upTo(5).flatMap(arrives))
+    const syncing = syncer.sync(new AbortController().signal)
+    await new Promise(next => setImmediate(next))
+    syncer.markDirty(['ns/late'], [[4_711]])
+    await syncing
+    expect(heard.reports).toMatchObject([{ services: 6, triggeredAt: [4_711] }])
+  })
+
   it('commits nothing for a change without meaning for this node', async () => {
     const { kernel, sync, heard } = setUp()
     await sync(...arrives(0))

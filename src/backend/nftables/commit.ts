@@ -102,14 +102,15 @@ export class KernelWriter {
   }
 
   /**
-   * Makes a table ours that an earlier owner has left, so that nobody can flush it before the first change comes. One that
-   * another process still owns, as during a rolling update, stays his. Throws NetlinkError.
+   * Makes a table ours that an earlier owner has left, so that nobody can flush it before the first change comes. False if
+   * another process still owns it, as during a rolling update. Throws NetlinkError.
    */
-  async claim(signal: AbortSignal): Promise<void> {
-    if (!this.#claims() || ((this.#flags ?? 0) & tableFlag.owner) !== 0) return
+  async claim(signal?: AbortSignal): Promise<boolean> {
+    if (!this.#claims()) return true
     const table: NftOperation = { kind: 'add-table', flags: this.#newFlags }
     const refusals = await this.#connection.commit(familyWord(this.#family), tableName, [table], signal)
     if (refusals.length === 0) this.#made(this.#newFlags)
+    return refusals.every(({ code }) => code !== 'EPERM')
   }
 
   /** Removes the table. None is no error. Throws CommitError. */

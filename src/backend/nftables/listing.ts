@@ -1,7 +1,7 @@
 // Reading what `nft -n list table` prints, back into objects with our own spelling: the inverse of `plan.ts`.
 import type { Family } from '../../net/ip.ts'
 import type { KernelObject } from '../backend.ts'
-import { chainKey, containers, elementKey, indexedKey } from './names.ts'
+import { chainKey, containers, elementKey, indexedKey, tableKey } from './names.ts'
 import { parseRule, protocolOf } from './parse.ts'
 import { ruleText } from './render.ts'
 
@@ -9,6 +9,7 @@ import { ruleText } from './render.ts'
 export function* parseListing(text: string, family: Family): Iterable<KernelObject> {
   const lines = new Lines(text)
   for (let line = lines.next(); line !== undefined; line = lines.next()) {
+    if (/^\tflags .*\bdormant\b/.test(line)) yield { key: tableKey, value: 'dormant' }
     const opened = /^\t(chain|set|map) (\S+) \{$/.exec(line)
     if (opened === null) continue
     const [, kind, name = ''] = opened

@@ -80,8 +80,12 @@ export const elementKey = (container: string, key: string): string => `element $
 /** Of elements that differ in an index; its value has one element a line, in the order of the index. */
 export const indexedKey = (container: string, key: string): string => `indexed ${container} ${key}`
 
+/** What the table itself has been made into by somebody else; in no program of ours. */
+export const tableKey = 'table flags'
+
 /** What a key stands for. */
 export type ParsedKey =
+  | { readonly kind: 'table'; readonly name: string }
   | { readonly kind: 'chain'; readonly name: string }
   | { readonly kind: 'set'; readonly name: string }
   | { readonly kind: 'map'; readonly name: string }
@@ -94,6 +98,7 @@ export function parseKey(key: string): ParsedKey {
   const kind = key.slice(0, space)
   const rest = key.slice(space + 1)
   switch (kind) {
+    case 'table':
     case 'chain':
     case 'set':
     case 'map':

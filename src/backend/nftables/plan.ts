@@ -123,6 +123,7 @@ const isElement = ({ kind }: ParsedKey): boolean => kind === 'element' || kind =
 
 /** A set or map of ours has another type in the kernel, or a base chain another hook: somebody else made it. */
 function isRetyped({ parsed, from, to }: Change): boolean {
+  if (parsed.kind === 'table') return true
   if (from === undefined || to === undefined) return false
   if (parsed.kind === 'set' || parsed.kind === 'map') return true
   return parsed.kind === 'chain' && hookOf(from) !== hookOf(to)
@@ -298,7 +299,8 @@ const indexed = (value: string | undefined): readonly string[] => (value === und
 /** Emptied before, so nothing holds anything and the order does not matter. */
 function* sweep(gone: readonly Change[]): Iterable<Command> {
   for (const { parsed } of gone) {
-    if (parsed.kind === 'element' || parsed.kind === 'indexed') continue
+    // A table with flags of others is made anew before it comes to this.
+    if (parsed.kind === 'element' || parsed.kind === 'indexed' || parsed.kind === 'table') continue
     yield { kind: 'delete', of: parsed.kind, name: parsed.name }
   }
 }

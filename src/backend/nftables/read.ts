@@ -2,12 +2,18 @@
 import { hash } from 'node:crypto'
 import { NetlinkError } from '../../kernel/netlink/message.ts'
 import type { NftConnection } from '../../kernel/netlink/nft-connection.ts'
-import type { NftContents, NftElement, NftFamily, NftSet } from '../../kernel/netlink/nft-objects.ts'
+import {
+  type NftContents,
+  type NftElement,
+  type NftFamily,
+  type NftSet,
+  tableFlag,
+} from '../../kernel/netlink/nft-objects.ts'
 import type { Family } from '../../net/ip.ts'
 import type { KernelObject, Look, Program } from '../backend.ts'
 import { chainObjects, containerObject, elementReader, isAnonymous } from './contents.ts'
 import type { AnonymousSet } from './expressions.ts'
-import { familyWord, tableName } from './names.ts'
+import { familyWord, tableKey, tableName } from './names.ts'
 
 /** How often everything is read again that somebody changed meanwhile. What is read in the end may be of two moments. */
 const attempts = 3
@@ -43,6 +49,8 @@ async function readOnce(connection: NftConnection, family: Family, signal: Abort
   if (contents === undefined) return { program: new Map(), tableFlags: undefined }
   const anonymous = await anonymousSets(connection, contents, familyWord(family), signal)
   const program = new Map<string, string>()
+  // All of its rules are switched off.
+  if ((contents.table.flags & tableFlag.dormant) !== 0) program.set(tableKey, 'dormant')
   await put(
     program,
     chainObjects(contents, name => anonymous.get(name), family),

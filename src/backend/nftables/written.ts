@@ -9,9 +9,13 @@ import { tableOf } from './names.ts'
  */
 export type Written = 'written' | { readonly kind: 'busy' | 'too-long' | 'failed'; readonly error: CommitError }
 
+/** Nobody tells that an owner has ended; in a rolling update it does soon. */
+export const ownerPatienceMs = 500
+
 /** The kernel lets only the owner write to a table that has one (5.12). */
 export const isOwned = (family: Family): CommitError =>
   new CommitError(
     'transient',
     `the table ${tableOf(family)} belongs to another process, which alone may write to it until it ends`,
+    { patienceMs: ownerPatienceMs },
   )

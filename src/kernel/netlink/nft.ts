@@ -113,8 +113,10 @@ export class NftSocket implements NftConnection {
       const before = await this.generation()
       const found = await this.#table(family, table)
       if (found === undefined) return undefined
-      const contents = await this.#contents(found, signal)
-      if (contents !== undefined && (await this.generation()) === before) return contents
+      // Where others write all the time, to whatever table, it is of several moments: better than nothing.
+      const isLast = attempt === attempts - 1
+      const contents = await this.#contents(found, isLast, signal)
+      if (contents !== undefined && (isLast || (await this.generation()) === before)) return contents
     }
     throw new NetlinkError(`nf_tables changed each time that a table was read, ${attempts} times`, interrupted)
   }
@@ -134,8 +136,9 @@ export class NftSocket implements NftConnection {
         text(elementsAttribute.set, name),
       ]),
     }
-    // Kept until the kernel says that nothing is missing; only then elements are handed over, some hundred at a time.
-    for (const payload of await this.#socket.collect(request, signal, attempts)) {
+    // Kept until the kernel says that nothing is missing; only then elements are handed over, some hundred at a time. Any
+    // write to nf_tables interrupts, to other tables too: in the end what there is is taken.
+    for (const payload of await this.#socket.collect(request, signal, attempts, true)) {
       signal?.throwIfAborted()
       decodeElements(payload, visit)
       await new Promise(resolve => setImmediate(resolve))
@@ -156,8 +159,12 @@ export class NftSocket implements NftConnection {
     return undefined
   }
 
-  /** Undefined when something changed meanwhile. */
-  async #contents(table: NftTable, signal: AbortSignal | undefined): Promise<NftContents | undefined> {
+  /** Undefined when something changed meanwhile, unless that is taken as it is; or when the table is gone. */
+  async #contents(
+    table: NftTable,
+    takesChanged: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<NftContents | undefined> {
     const header = nfgen(familyNumber[table.family])
     const ask = (type: number): NetlinkRequest => ({ type: nfType(subsystem, type), payload: header })
     // Rules and sets have their table's name in the same attribute; of chains, all of the family are dumped.
@@ -169,15 +176,15 @@ export class NftSocket implements NftConnection {
     const rules: NftRule[] = []
     const sets: NftSet[] = []
     const isWhole =
-      (await this.#dump(ask(operationType.getChain), signal, ({ payload }) => {
+      (await this.#dump(ask(operationType.getChain), takesChanged, signal, ({ payload }) => {
         const found = decodeChain(payload)
         if (found.table === table.name) chains.push(found.chain)
       })) &&
-      (await this.#dump(ofTable(operationType.getSet), signal, ({ payload }) => {
+      (await this.#dump(ofTable(operationType.getSet), takesChanged, signal, ({ payload }) => {
         const found = decodeSet(payload)
         if (found.table === table.name) sets.push(found.set)
       })) &&
-      (await this.#dump(ofTable(operationType.getRule), signal, ({ payload }) => {
+      (await this.#dump(ofTable(operationType.getRule), takesChanged, signal, ({ payload }) => {
         const found = decodeRule(payload)
         if (found.table === table.name) rules.push(found.rule)
       }))
@@ -187,11 +194,12 @@ export class NftSocket implements NftConnection {
   /** False when something changed meanwhile, the whole table perhaps. */
   async #dump(
     request: NetlinkRequest,
+    takesChanged: boolean,
     signal: AbortSignal | undefined,
     visit: (message: NetlinkMessage) => void,
   ): Promise<boolean> {
     const dumped = await this.#socket.dump(request, visit, signal).catch(unlessMissing)
-    return dumped !== undefined && !dumped.interrupted
+    return dumped !== undefined && (takesChanged || !dumped.interrupted)
   }
 }
 

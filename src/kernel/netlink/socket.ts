@@ -216,12 +216,15 @@ export class NetlinkSocket {
     })
   }
 
-  /** Dumps copies of the payloads; an interrupted dump is made again, `attempts` times in all, then thrown as EINTR. */
-  async collect(request: NetlinkRequest, signal?: AbortSignal, attempts = 5): Promise<Buffer[]> {
+  /**
+   * Dumps copies of the payloads; an interrupted dump is made again, `attempts` times in all, then thrown as EINTR, or with
+   * `takesLast` taken as it is.
+   */
+  async collect(request: NetlinkRequest, signal?: AbortSignal, attempts = 5, takesLast = false): Promise<Buffer[]> {
     for (let attempt = 0; attempt < attempts; attempt++) {
       const found: Buffer[] = []
       const { interrupted } = await this.dump(request, message => found.push(Buffer.from(message.payload)), signal)
-      if (!interrupted) return found
+      if (!interrupted || (takesLast && attempt === attempts - 1)) return found
     }
     throw new NetlinkError(`what is dumped changed each time, ${attempts} times`, errno.interrupted)
   }

@@ -179,15 +179,25 @@ describe('a table of its own', () => {
   })
 
   it.each([
-    ['left by an earlier owner is claimed', tableFlag.persist, owned],
-    ['that another process owned when it was read may be free by now', owned, owned],
-    ['without flags is left as it is', 0, undefined],
+    ['left by an earlier owner is claimed when it is read', tableFlag.persist, [owned, undefined]],
+    ['that another process owned when it was read may be free by now', owned, [owned, undefined]],
+    ['without flags is left as it is', 0, [undefined]],
   ] as const)('%s', async (_what, flags, expected) => {
     connection.contents = table(flags)
     await backend.read(signal)
     await commit({ added })
+    expect(connection.batches.map(flagsOf)).toEqual(expected)
+  })
+
+  it('that another process owns is claimed again and again, also with the first thing that is written', async () => {
+    const refuse = refusing('EPERM', 'add-table')
+    connection.contents = table(owned)
+    connection.answers = [refuse, refuse, () => []]
+    await backend.read(signal)
+    await expect(commit({ added })).rejects.toMatchObject({ kind: 'transient', patienceMs: 500 })
+    await expect.poll(() => connection.batches.length, { timeout: 5_000 }).toBe(3)
     await commit({ added })
-    expect(connection.batches.map(flagsOf)).toEqual([expected, undefined])
+    expect(connection.batches.map(flagsOf)).toEqual([owned, owned, owned, undefined])
   })
 
   it('closes its connection in the end', async () => {

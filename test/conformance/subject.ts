@@ -1,7 +1,9 @@
 // The program under test, put together as it is in production, fed with a scenario's objects and without a machine.
+
 import { decodeEvent, modelKinds, type ObjectEvent, removalEvent } from '../../src/api/decode.ts'
 import { DecodeError } from '../../src/api/fields.ts'
 import type { Outcome, Program } from '../../src/backend/backend.ts'
+import type { Netlink } from '../../src/backend/registry.ts'
 import { type Assembly, assemble } from '../../src/commands/assembly.ts'
 import type { ProxyMode } from '../../src/config/types.ts'
 import type { Exec } from '../../src/kernel/exec.ts'
@@ -33,13 +35,14 @@ export interface Subject {
 }
 
 /** A program that knows nothing yet, on a machine that may hold something already. */
-export function subjectOf(scenario: Scenario, mode: ProxyMode, exec: Exec): Subject {
+export function subjectOf(scenario: Scenario, mode: ProxyMode, exec: Exec, netlink?: Netlink): Subject {
   const complaints: string[] = []
   const assembly = assemble({
     configuration: configurationOf(scenario.config, mode),
     nodeName: world.nodeName,
     families,
     exec,
+    netlink,
     hostAddresses: scenario.nodeAddresses,
     givenAddresses: [],
     observer: {

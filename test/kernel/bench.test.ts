@@ -1,6 +1,6 @@
 // hack/bench from its command line to its files, on a small cluster, with this project's own daemon as the other proxy too.
 import { execFile } from 'node:child_process'
-import { mkdtemp, readFile, rm, symlink } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -13,8 +13,6 @@ let program: string
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'penstock-bench-test-'))
   program = await bundle(directory)
-  // Where the bundle finds koffi, as in a checkout.
-  await symlink(join(import.meta.dirname, '../../node_modules'), join(directory, 'node_modules'))
 })
 afterAll(async () => {
   await rm(directory, { recursive: true, force: true })

@@ -1,6 +1,6 @@
 // What others do to our rules on a real kernel is noticed and mended by the running daemon, in every mode that this kernel
 // has; what they do to their own makes no work.
-import { mkdtemp, rm, symlink } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
@@ -13,8 +13,6 @@ let program: string
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'penstock-drift-'))
   program = await bundle(directory)
-  // Where the bundle finds koffi, as in a checkout.
-  await symlink(join(import.meta.dirname, '../../node_modules'), join(directory, 'node_modules'))
 })
 afterAll(async () => {
   await rm(directory, { recursive: true, force: true })

@@ -1,5 +1,5 @@
 // A short soak: the daemon while everything around it changes and breaks. `hack/soak` goes on for as long as one likes.
-import { mkdtemp, rm, symlink } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
@@ -12,8 +12,6 @@ let program: string
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'penstock-soak-program-'))
   program = await bundle(directory)
-  // Where the bundle finds koffi, as in a checkout.
-  await symlink(join(import.meta.dirname, '../../node_modules'), join(directory, 'node_modules'))
 })
 afterAll(async () => {
   await rm(directory, { recursive: true, force: true })

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CommitError, type Delta } from '../../../src/backend/backend.ts'
 import type { FamilyAssembly } from '../../../src/commands/assembly.ts'
+import { machineNetlink } from '../../../src/commands/netlink.ts'
 import type { ProxyMode } from '../../../src/config/types.ts'
 import { type Exec, machineExec } from '../../../src/kernel/exec.ts'
 import { ensureSysctl } from '../../../src/kernel/sysctl.ts'
@@ -32,7 +33,8 @@ function begin(params: Beginning): void {
   // Nothing of the run before goes on by itself.
   for (const { backend } of subject?.assembly.families ?? []) backend.stop?.()
   scenario = read
-  subject = subjectOf(read, params.mode, exec)
+  // Of this namespace, as the programs.
+  subject = subjectOf(read, params.mode, exec, machineNetlink())
 }
 
 /**

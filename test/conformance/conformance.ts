@@ -103,6 +103,8 @@ async function eventByEvent(scenario: Scenario, mode: ProxyMode, machine: Strict
     expect(asText(held), `the same from scratch after "${step.title}"`).toEqual(asText(scratch))
     expect(complaintsAbout(step.packets, subject, held, step.title)).toEqual([])
   }
+  // What goes on by itself ends with the process, as draining does.
+  for (const { backend } of subject.assembly.families) backend.stop?.()
   const before = machine.writes()
   const restarted = await afresh(scenario, scenario.steps.length - 1, mode, machine)
   await restarted.sync()

@@ -8,7 +8,7 @@ import { CommitError, type Step, type Transaction } from '../backend.ts'
 import { type Command, Encoder, needsWhatIsThere, objectOf } from './commands.ts'
 import { familyWord, tableName } from './names.ts'
 import { isNftStep, type NftStep } from './plan.ts'
-import { isOwned, type Written } from './written.ts'
+import { isOwned, ownerPatienceMs, type Written } from './written.ts'
 
 /** Waits between the tries of a sweep, milliseconds. Kernels before 6.2 free a chain within one RCU grace period or two. */
 const sweepWaits = [20, 200, 1_000]
@@ -77,6 +77,7 @@ export class KernelWriter {
   /** Flags of the table, as last seen or made; undefined: there is none, or nobody has looked. */
   #flags: number | undefined
   #isOurs = false
+  #claiming: NodeJS.Timeout | undefined
 
   /** `own`: others shall not be able to change the table, and it shall outlive this process. */
   constructor(connection: NftConnection, family: Family, own: boolean) {
@@ -102,15 +103,24 @@ export class KernelWriter {
   }
 
   /**
-   * Makes a table ours that an earlier owner has left, so that nobody can flush it before the first change comes. False if
-   * another process still owns it, as during a rolling update. Throws NetlinkError.
+   * Makes a table ours that an earlier owner has left, so that nobody can flush it before the first change comes. While
+   * another process still owns it, as during a rolling update, that is tried again until `stop`: there may be nothing to
+   * write for long after that one has ended. Throws NetlinkError.
    */
-  async claim(signal?: AbortSignal): Promise<boolean> {
-    if (!this.#claims()) return true
+  async claim(signal?: AbortSignal): Promise<void> {
+    clearTimeout(this.#claiming)
+    if (!this.#claims()) return
     const table: NftOperation = { kind: 'add-table', flags: this.#newFlags }
     const refusals = await this.#connection.commit(familyWord(this.#family), tableName, [table], signal)
     if (refusals.length === 0) this.#made(this.#newFlags)
-    return refusals.every(({ code }) => code !== 'EPERM')
+    if (refusals.every(({ code }) => code !== 'EPERM')) return
+    // A failure shows at the next reading.
+    this.#claiming = setTimeout(() => void this.claim().catch(() => undefined), ownerPatienceMs).unref()
+  }
+
+  /** Ends what goes on by itself. */
+  stop(): void {
+    clearTimeout(this.#claiming)
   }
 
   /** Removes the table. None is no error. Throws CommitError. */

@@ -11,7 +11,6 @@ import { Fingerprint, readTable } from './read.ts'
 import { skeleton } from './skeleton.ts'
 import { checkVersion, cleanupByNft, listingFingerprint, readListing, runScript } from './tools.ts'
 import { trace } from './trace.ts'
-import { ownerPatienceMs } from './written.ts'
 
 export interface NftablesOptions {
   readonly family: Family
@@ -96,20 +95,13 @@ async function openKernelSide(
   if (connection === undefined) return undefined
   const writer = new KernelWriter(connection, family, own)
   const fingerprint = new Fingerprint()
-  let claiming: NodeJS.Timeout | undefined
-  const claim = async (signal?: AbortSignal): Promise<void> => {
-    clearTimeout(claiming)
-    if (await writer.claim(signal)) return
-    // There may be nothing to write for long after the owner has ended. A failure shows at the next reading.
-    claiming = setTimeout(() => void claim().catch(() => undefined), ownerPatienceMs).unref()
-  }
   return {
     writer,
     read: async signal => {
       try {
         const { program, tableFlags } = await readTable(connection, family, signal)
         writer.saw(tableFlags)
-        await claim(signal)
+        await writer.claim(signal)
         return program
       } catch (error) {
         throw failureOf(error)
@@ -123,7 +115,7 @@ async function openKernelSide(
       }
     },
     close: () => {
-      clearTimeout(claiming)
+      writer.stop()
       return connection.close()
     },
   }

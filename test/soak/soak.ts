@@ -236,7 +236,8 @@ class Run {
     await writeFile(manifests, JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }))
     const fresh = await KernelNode.open(variant, program, join(this.#directory, 'fresh'))
     try {
-      const once = await soak.penstock(['run', '--once', '--manifests', manifests], fresh)
+      const argv = ['run', '--once', '--nftables-table-owner=false', '--manifests', manifests]
+      const once = await soak.penstock(argv, fresh)
       if (once.exitCode !== 0)
         return this.fail(`a fresh run ended with status ${once.exitCode}: ${once.stderr.slice(-2_000)}`)
       const wanted = await readRules(fresh, mode)

@@ -68,6 +68,19 @@ export async function openIpvs(explain?: (sentence: string) => void): Promise<Ip
   return socket === undefined ? undefined : ipvsOver(socket)
 }
 
+let last: Promise<unknown> = Promise.resolve()
+
+/**
+ * A dump of IPVS goes on after as many objects as it has told of, and nothing says that the table changed meanwhile
+ * (net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_genl_dump_services, sets no NLM_F_DUMP_INTR): where one is deleted in between, others
+ * are passed over. So this process writes and reads in turns, both families together: they share the table.
+ */
+function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  const turn = last.then(work)
+  last = turn.catch(() => undefined)
+  return turn
+}
+
 /** IPVS by an open socket of generic netlink, which `close` closes. */
 export function ipvsOver(socket: Requester): IpvsConnection {
   let known: number | undefined
@@ -84,13 +97,15 @@ export function ipvsOver(socket: Requester): IpvsConnection {
     },
     async apply(operations) {
       const type = await find()
-      return await socket.batch(operations.map(operation => ({ type, payload: payloadOf(operation) })))
+      const requests = operations.map(operation => ({ type, payload: payloadOf(operation) }))
+      return await inTurn(() => socket.batch(requests))
     },
     async services(visit, signal) {
       // The number may be another one since the module was last loaded; a full look is when that is found out.
       known = undefined
       const payload = encodePlain(ipvsCommand.getService)
-      for (const answer of await socket.collect({ type: await find(), payload, small: true }, signal)) {
+      const asked = { type: await find(), payload }
+      for (const answer of await inTurn(() => socket.collect(asked, signal))) {
         const service = readService(answer)
         if (service !== undefined) visit(service)
       }
@@ -106,7 +121,8 @@ export function ipvsOver(socket: Requester): IpvsConnection {
     async destinations(id, signal) {
       const payload = encodeServiceId(ipvsCommand.getDestination, id)
       const family = familyOfService(id)
-      const answers = await socket.collect({ type: await find(), payload, small: true }, signal)
+      const asked = { type: await find(), payload, small: true }
+      const answers = await inTurn(() => socket.collect(asked, signal))
       return answers.map(answer => readDestination(answer, family)).filter(found => found !== undefined)
     },
     async timeouts() {

@@ -168,19 +168,23 @@ export class Syncer {
     const start = now()
     const resync = this.#isResyncDue()
     if (resync && this.#compare === 'no') this.#compare = 'in-time'
-    const triggeredAt = this.#takeTriggers()
+    const triggeredAt: number[] = []
+    let services = 0
+    const compile = async (): Promise<void> => {
+      services += await this.#wanted.compile()
+      // Also of changes that came while others were compiled; what comes from now on is the next sync's.
+      triggeredAt.push(...this.#takeTriggers())
+    }
     let compared = false
     let isWriting = false
     // What the kernel refused then it may take now: a module may have been loaded.
     if (resync) this.#wanted.retrySetAside()
     try {
-      let services = await this.#wanted.compile()
+      await compile()
       if (this.#compare !== 'no') {
         compared = await this.#compareWithKernel(signal)
-        if (!compared) services += await this.#wanted.compile()
+        if (!compared) await compile()
       }
-      // Of changes that came while others were compiled.
-      triggeredAt.push(...this.#takeTriggers())
       isWriting = true
       const { added, changed, removed } = await this.#committer.commit(compared, signal)
       this.#guard.synced({ compared, wrote: added + changed + removed > 0 })
@@ -233,11 +237,15 @@ export class Syncer {
   async #compareWithKernel(signal: AbortSignal): Promise<boolean> {
     const { observer, family, now } = this.#options
     const compare = (until: AbortSignal) => this.#committer.compare(until, mostExamples)
-    const compared =
-      this.#compare === 'in-time' ? await this.#inTime.run(signal, compare) : { value: await compare(signal) }
-    if (compared === undefined) return false
-    const found = compared.value
+    const isInTime = this.#compare === 'in-time'
+    // A doubt that comes up meanwhile asks for another.
     this.#compare = 'no'
+    const compared = isInTime ? await this.#inTime.run(signal, compare) : { value: await compare(signal) }
+    if (compared === undefined) {
+      if (this.#compare === 'no') this.#compare = 'in-time'
+      return false
+    }
+    const found = compared.value
     this.#lastCompare = now()
     if (!this.#isTrusted || found.missing + found.foreign + found.changed === 0) return true
     observer.drift?.(

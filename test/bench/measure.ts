@@ -7,7 +7,7 @@ import type { Means } from '../support/netns/sandbox.ts'
 import { spread } from './numbers.ts'
 import type { Options, Scenario } from './options.ts'
 import { untilQuiet } from './quiet.ts'
-import type { Figures } from './report.ts'
+import { type Figures, nothing } from './report.ts'
 import {
   measureBurst,
   measureChanges,
@@ -25,23 +25,6 @@ const asked = 21
 const stillLimitMs = 60_000
 
 type Say = (line: string) => void
-const nothing = {
-  programmedMs: null,
-  startCpuMs: null,
-  loopDelay: null,
-  change: null,
-  cpuPerChangeMs: null,
-  toolsPerChangeMs: null,
-  idleCpuPercent: null,
-  rssBytes: null,
-  peakBytes: null,
-  connectUs: null,
-  throughput: null,
-  burst: null,
-  rolling: null,
-  storm: null,
-  restart: null,
-} satisfies Partial<Figures>
 
 /** What was measured. */
 type Parts = Partial<Pick<Figures, keyof typeof nothing>>

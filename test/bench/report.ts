@@ -150,3 +150,22 @@ function isReport(value: Readonly<Record<string, unknown>>): value is Readonly<R
     isRecord(item) && typeof item.name === 'string' && typeof item.medianNs === 'number'
   return figures.every(isFigures) && micro.every(isMicro)
 }
+
+/** What is not measured. */
+export const nothing = {
+  programmedMs: null,
+  startCpuMs: null,
+  loopDelay: null,
+  change: null,
+  cpuPerChangeMs: null,
+  toolsPerChangeMs: null,
+  idleCpuPercent: null,
+  rssBytes: null,
+  peakBytes: null,
+  connectUs: null,
+  throughput: null,
+  burst: null,
+  rolling: null,
+  storm: null,
+  restart: null,
+} satisfies Partial<Figures>

@@ -1,0 +1,40 @@
+// What comes while a sync is under way: which sync it belongs to, with its times and doubts.
+import { describe, expect, it } from 'vitest'
+import { FakeKernel, fakeBackend } from './fake-backend.ts'
+import { harness } from './harness.ts'
+import { arrives, upTo } from './objects.ts'
+
+describe('the syncer', () => {
+  it('tells when changes happened that came while others were compiled', async () => {
+    let time = 0
+    const { syncer, apply, heard } = harness({ backend: fakeBackend(new FakeKernel()), now: () => (time += 20) })
+    apply(...upTo(5).flatMap(arrives))
+    const syncing = syncer.sync(new AbortController().signal)
+    await new Promise(next => setImmediate(next))
+    syncer.markDirty(['ns/late'], [[4_711]])
+    await syncing
+    expect(heard.reports).toMatchObject([{ services: 6, triggeredAt: [4_711] }])
+  })
+
+  it('leaves what comes during a comparison to the next sync, with its times and doubts', async () => {
+    const kernel = new FakeKernel()
+    const backend = fakeBackend(kernel)
+    const { syncer, apply, heard } = harness({
+      backend: {
+        ...backend,
+        read: async signal => {
+          if (heard.reports.length === 0) syncer.markDirty(['ns/late'], [[4_711]])
+          if (heard.reports.length === 0) syncer.markDoubtful()
+          return backend.read(signal)
+        },
+      },
+    })
+    apply(...arrives(0))
+    await syncer.sync(new AbortController().signal)
+    await syncer.sync(new AbortController().signal)
+    expect(heard.reports).toMatchObject([
+      { services: 1, triggeredAt: [], compared: true },
+      { services: 1, triggeredAt: [4_711], compared: true },
+    ])
+  })
+})

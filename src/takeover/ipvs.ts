@@ -1,9 +1,9 @@
 // What kube-proxy's mode ipvs leaves: virtual servers, addresses on a device, sets. Connections in IPVS live on until they end.
 import { CommitError } from '../backend/backend.ts'
-import { failure, ownership, readAddresses, readServers } from '../backend/ipvs/commit.ts'
+import { ownership } from '../backend/ipvs/commit.ts'
 import { device } from '../backend/ipvs/names.ts'
 import { type HeldServer, parseSets } from '../backend/ipvs/parse.ts'
-import { withConnections, write } from '../backend/ipvs/retire.ts'
+import { failure, readAddresses, readServers, withConnections, write } from '../backend/ipvs/programs.ts'
 import { addressOf, elementOf, serverArguments } from '../backend/ipvs/servers.ts'
 import type { Exec } from '../kernel/exec.ts'
 import { bitsOf, type CIDR, cidrContains, type Family, type IP, parseIP } from '../net/ip.ts'

@@ -21,8 +21,6 @@ import {
 import type { HeldServer, HeldSet } from './parse.ts'
 import { addressOf, elementOf, serverValue } from './servers.ts'
 
-export { failure, readAddresses, readServers } from './programs.ts'
-
 /** Our chains. */
 export const glueScope: Scope = { prefix: chainPrefix, tables: ['mangle', 'nat', 'filter'] }
 

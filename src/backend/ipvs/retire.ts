@@ -10,8 +10,6 @@ import type { VirtualServer } from './names.ts'
 import { type HeldServer, type HeldSet, loadOf } from './parse.ts'
 import { addressOf } from './servers.ts'
 
-export { withConnections, write } from './programs.ts'
-
 export interface RetireOptions {
   /** For the rules. */
   readonly exec: Exec

@@ -1,6 +1,7 @@
 // When to look whether the kernel still holds what was written, and how to say what it does not.
 import type { Backend, KernelObject, Look } from '../backend/backend.ts'
 import type { DriftReport, Suspicion } from './contract.ts'
+import type { Leisure } from './leisure.ts'
 import type { Deviant, Deviation } from './program.ts'
 
 /** Somebody who flushes tables writes several times: one repair mends it all. Milliseconds. */
@@ -29,19 +30,28 @@ const looksPerComparison = 2
 export const mostExamples = 5
 const longestText = 160
 
-/** What is due: a look at our jumps, at everything, or a full comparison. */
-export type Due = 'jumps' | 'everything' | 'comparison'
+/** A look at our jumps, at everything, or a full comparison. */
+type Work = 'jumps' | 'everything' | 'comparison'
+
+/** What is due. */
+export interface Due {
+  readonly work: Work
+  /** When it was time to, of what nobody's writing led to; milliseconds. */
+  readonly since?: number
+}
 
 const weight: Readonly<Record<Suspicion['kind'], number>> = { hooks: 0, unknown: 1, ours: 2 }
-const dueFor: Readonly<Record<Suspicion['kind'], Due>> = { hooks: 'jumps', unknown: 'everything', ours: 'comparison' }
+const workFor: Readonly<Record<Suspicion['kind'], Work>> = { hooks: 'jumps', unknown: 'everything', ours: 'comparison' }
 
 /** Knows what is suspected, when to act on it, and what the kernel looked like when it held everything. */
 export class DriftGuard {
   readonly #now: () => number
+  readonly #leisure: Leisure
   readonly #checkMs: number
   #suspicion: Suspicion['kind'] | undefined
   #suspectedAt = 0
   readonly #by = new Set<string>()
+  /** When the next regular look is due. */
   #nextPeriod: number
   /** No suspicion is acted upon before. */
   #notBefore = Number.NEGATIVE_INFINITY
@@ -55,8 +65,9 @@ export class DriftGuard {
   #candidate: string | undefined
 
   /** Times in milliseconds; `now` never goes back. */
-  constructor(now: () => number, checkMs: number = Number.POSITIVE_INFINITY) {
+  constructor(now: () => number, leisure: Leisure, checkMs: number = Number.POSITIVE_INFINITY) {
     this.#now = now
+    this.#leisure = leisure
     this.#checkMs = checkMs
     this.#nextPeriod = now() + checkMs
   }
@@ -72,7 +83,7 @@ export class DriftGuard {
 
   /** When there is something to do, on the clock of `now`. */
   get dueAt(): number {
-    return Math.min(this.#nextPeriod, this.#suspicionDueAt)
+    return Math.min(this.#leisure.from(this.#nextPeriod), this.#suspicionDueAt)
   }
 
   get #suspicionDueAt(): number {
@@ -80,41 +91,44 @@ export class DriftGuard {
     return Math.max(this.#suspectedAt + settleMs, this.#notBefore)
   }
 
-  /** Somebody may have written, and it is time to act on it. */
-  get isSuspected(): boolean {
-    return this.#suspicionDueAt <= this.#now()
-  }
-
   /** What is due now, which then is so no longer; undefined if nothing is. */
   take(): Due | undefined {
     const now = this.#now()
     if (this.#suspicion !== undefined && this.#suspicionDueAt <= now) {
-      const due = dueFor[this.#suspicion]
+      const work = workFor[this.#suspicion]
       this.#suspicion = undefined
-      return due
+      return { work }
     }
-    if (this.#nextPeriod > now) return undefined
+    const since = this.#nextPeriod
+    if (this.#leisure.from(since) > now) return undefined
     this.#nextPeriod = now + this.#checkMs
-    return 'everything'
+    return { work: 'everything', since }
   }
 
   /**
-   * Looks as cheaply as the backend can: true if the kernel holds what is wanted, as far as such a look tells. `watched`:
-   * the kernel tells of what the backend's `watched` names. Throws CommitError.
+   * Looks as cheaply as the backend can: true if the kernel holds what is wanted, as far as such a look tells; undefined if a
+   * change put off a regular look, which is due as before. `watched`: the kernel tells of what the backend's `watched` names.
+   * Throws CommitError.
    */
   async look(
-    due: Exclude<Due, 'comparison'>,
+    { work, since }: Due,
     backend: Backend,
     watched: boolean,
     skeleton: readonly KernelObject[],
     signal: AbortSignal,
-  ): Promise<boolean> {
-    if (due === 'everything' && backend.fingerprint !== undefined) {
-      const look = await backend.fingerprint(signal, watched)
-      // What the kernel tells of needs no look.
-      return look === undefined || this.#isKnown(look)
+  ): Promise<boolean | undefined> {
+    const look = async (until: AbortSignal): Promise<boolean> => {
+      if (work === 'everything' && backend.fingerprint !== undefined) {
+        const found = await backend.fingerprint(until, watched)
+        // What the kernel tells of needs no look.
+        return found === undefined || this.#isKnown(found)
+      }
+      return (await backend.isIntact?.(until, skeleton)) !== false
     }
-    return (await backend.isIntact?.(signal, skeleton)) !== false
+    if (since === undefined) return look(signal)
+    const looked = await this.#leisure.run(since, signal, look)
+    if (looked === undefined) this.#nextPeriod = since
+    return looked?.value
   }
 
   /** True if the kernel is known to hold what is wanted; else a full comparison is to tell. */

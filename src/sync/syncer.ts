@@ -6,7 +6,7 @@ import type { ServiceKey } from '../model/records.ts'
 import type { Committer } from './committer.ts'
 import type { SetAside, Suspicion, SyncerOptions } from './contract.ts'
 import { DriftGuard, type Due, mostExamples } from './drift.ts'
-import { Interruptible } from './interruptible.ts'
+import { Leisure } from './leisure.ts'
 import { waitBeforeSync } from './pace.ts'
 import type { DesiredProgram } from './program.ts'
 import { Wanted } from './wanted.ts'
@@ -25,10 +25,13 @@ export class Syncer {
   readonly #stop = new AbortController()
   /** When the changes happened that are not in the kernel yet. */
   #triggeredAt: number[] = []
-  /** Whether the next sync compares with the kernel: because it is time to look, or because that may differ. */
-  #compare: 'no' | 'in-time' | 'at-once' = 'at-once'
-  readonly #inTime = new Interruptible()
-  #lastCompare = 0
+  /** The kernel may hold something else than believed: the next sync compares. */
+  #mustCompare = true
+  /** When to compare all the same. */
+  #comparisonDue = 0
+  readonly #leisure: Leisure
+  /** What was set aside was tried again. */
+  #lastRetry: number
   readonly #guard: DriftGuard
   /** The kernel tells of changes. */
   #isWatched = false
@@ -48,8 +51,10 @@ export class Syncer {
     this.#options = options
     this.#wanted = new Wanted(options)
     this.#committer = this.#wanted.committer
-    this.#guard = new DriftGuard(options.now, options.checkMs)
+    this.#leisure = new Leisure(options.now)
+    this.#guard = new DriftGuard(options.now, this.#leisure, options.checkMs)
     this.#firstChange = options.now()
+    this.#lastRetry = this.#firstChange
     this.#lastEnd = Number.NEGATIVE_INFINITY
   }
 
@@ -102,7 +107,7 @@ export class Syncer {
 
   /** The kernel may hold something else than believed. */
   markDoubtful(): void {
-    this.#compare = 'at-once'
+    this.#mustCompare = true
     this.#changed()
   }
 
@@ -124,7 +129,7 @@ export class Syncer {
       if (ended.aborted) break
       if (this.#guard.dueAt <= this.#options.now()) await this.#queue.add(() => this.#check(ended))
       if (this.#wait() > 0 || ended.aborted) continue
-      if (!this.#isPending() && !this.#isResyncDue()) continue
+      if (!this.#isPending() && !this.#isComparisonDue()) continue
       await this.sync(ended).catch((error: unknown) => {
         if (!(error instanceof CommitError)) throw error
       })
@@ -164,10 +169,9 @@ export class Syncer {
   }
 
   async #sync(signal: AbortSignal): Promise<void> {
-    const { observer, family, now } = this.#options
+    const { observer, family, now, resyncMs } = this.#options
     const start = now()
-    const resync = this.#isResyncDue()
-    if (resync && this.#compare === 'no') this.#compare = 'in-time'
+    const isInTime = !this.#mustCompare && this.#isComparisonDue()
     const triggeredAt: number[] = []
     let services = 0
     const compile = async (): Promise<void> => {
@@ -177,12 +181,15 @@ export class Syncer {
     }
     let compared = false
     let isWriting = false
-    // What the kernel refused then it may take now: a module may have been loaded.
-    if (resync) this.#wanted.retrySetAside()
+    if (isInTime && start - this.#lastRetry >= resyncMs) {
+      // What the kernel refused then it may take now: a module may have been loaded.
+      this.#wanted.retrySetAside()
+      this.#lastRetry = start
+    }
     try {
       await compile()
-      if (this.#compare !== 'no') {
-        compared = await this.#compareWithKernel(signal)
+      if (isInTime || this.#mustCompare) {
+        compared = await this.#compareWithKernel(isInTime, signal)
         if (!compared) await compile()
       }
       isWriting = true
@@ -203,7 +210,7 @@ export class Syncer {
           ? error
           : new CommitError('transient', `sync failed: ${String(error)}`, { cause: error })
       // What was written is unknown: the next sync asks the kernel.
-      this.#compare = 'at-once'
+      this.#mustCompare = true
       // That it could not be read is no reason to take what it lacks next time for our own doing.
       this.#isTrusted &&= !isWriting || failure.kind === 'stale'
       this.#guard.synced({ compared: false, wrote: true })
@@ -220,8 +227,9 @@ export class Syncer {
     }
   }
 
-  #isResyncDue(): boolean {
-    return this.#options.now() - this.#lastCompare >= this.#options.resyncMs
+  /** It is time to compare, whether or not there is anything to write. */
+  #isComparisonDue(): boolean {
+    return this.#leisure.from(this.#comparisonDue) <= this.#options.now()
   }
 
   #takeTriggers(): number[] {
@@ -234,19 +242,17 @@ export class Syncer {
    * Takes note of what the kernel holds; what others did to it is told. False if a change came meanwhile, which shall not
    * wait for a comparison that it was merely time for: that is made after it.
    */
-  async #compareWithKernel(signal: AbortSignal): Promise<boolean> {
-    const { observer, family, now } = this.#options
+  async #compareWithKernel(isInTime: boolean, signal: AbortSignal): Promise<boolean> {
+    const { observer, family, now, resyncMs } = this.#options
     const compare = (until: AbortSignal) => this.#committer.compare(until, mostExamples)
-    const isInTime = this.#compare === 'in-time'
     // A doubt that comes up meanwhile asks for another.
-    this.#compare = 'no'
-    const compared = isInTime ? await this.#inTime.run(signal, compare) : { value: await compare(signal) }
-    if (compared === undefined) {
-      if (this.#compare === 'no') this.#compare = 'in-time'
-      return false
-    }
+    this.#mustCompare = false
+    const compared = isInTime
+      ? await this.#leisure.run(this.#comparisonDue, signal, compare)
+      : { value: await compare(signal) }
+    if (compared === undefined) return false
     const found = compared.value
-    this.#lastCompare = now()
+    this.#comparisonDue = now() + resyncMs
     if (!this.#isTrusted || found.missing + found.foreign + found.changed === 0) return true
     observer.drift?.(
       family,
@@ -257,33 +263,30 @@ export class Syncer {
 
   /** Looks whether somebody wrote to what is ours; if so, or if only a comparison can tell, that is what comes next. */
   async #check(signal: AbortSignal): Promise<void> {
-    const { now } = this.#options
-    const start = now()
-    const isSuspected = this.#guard.isSuspected
+    const start = this.#options.now()
     const due = this.#guard.take()
     if (due === undefined) return
     // What is to be compared anyway need not be looked at.
-    if (this.#compare === 'no') this.#compare = await this.#look(due, isSuspected, signal)
-    if (!isSuspected) return
-    if (this.#compare !== 'no') this.#suspectedAt ??= start
+    if (!this.#mustCompare) await this.#look(due, signal)
+    if (due.since !== undefined) return
+    if (this.#mustCompare) this.#suspectedAt ??= start
     else this.#guard.worked(start)
   }
 
-  /** Whether a comparison must follow. */
-  async #look(due: Due, isSuspected: boolean, signal: AbortSignal): Promise<'no' | 'in-time' | 'at-once'> {
-    if (due === 'comparison') return 'at-once'
+  async #look(due: Due, signal: AbortSignal): Promise<void> {
     const { backend } = this.#options
-    const look = (until: AbortSignal) =>
-      this.#guard.look(due, backend, this.#isWatched, this.#committer.skeleton, until)
     try {
-      if (isSuspected) return (await look(signal)) ? 'no' : 'at-once'
-      const looked = await this.#inTime.run(signal, look)
-      return looked?.value === false ? 'in-time' : 'no'
+      const isIntact =
+        due.work !== 'comparison' &&
+        (await this.#guard.look(due, backend, this.#isWatched, this.#committer.skeleton, signal))
+      if (isIntact !== false) return
     } catch (error) {
-      // That the kernel cannot be asked shows at the next sync; a look that fails changes nothing.
       if (!(error instanceof CommitError)) throw error
-      return isSuspected ? 'at-once' : 'no'
+      // That the kernel cannot be asked shows at the next sync; a regular look that fails changes nothing.
+      if (due.since !== undefined) return
     }
+    if (due.since === undefined) this.#mustCompare = true
+    else this.#comparisonDue = Math.min(this.#comparisonDue, due.since)
   }
 
   #finish(start: number): void {
@@ -295,7 +298,7 @@ export class Syncer {
   }
 
   #changed(): void {
-    this.#inTime.interrupt()
+    this.#leisure.changed()
     this.#options.observer.queued?.(this.#options.family)
     // The first change since the last sync: the settle time counts from here.
     if (this.#wake !== undefined) this.#firstChange = Math.max(this.#firstChange, this.#options.now())
@@ -310,14 +313,15 @@ export class Syncer {
   }
 
   #isPending(): boolean {
-    return this.#compare !== 'no' || this.#wanted.isPending
+    return this.#mustCompare || this.#wanted.isPending
   }
 
   /** Milliseconds until the next sync is due. */
   #wait(): number {
-    const { now, pace, resyncMs, random } = this.#options
+    const { now, pace, random } = this.#options
     const time = now()
-    if (!this.#isPending()) return Math.max(0, Math.min(this.#lastCompare + resyncMs, this.#guard.dueAt) - time)
+    if (!this.#isPending())
+      return Math.max(0, Math.min(this.#leisure.from(this.#comparisonDue), this.#guard.dueAt) - time)
     const slow = this.#lastError?.kind === 'denied' || this.#lastError?.kind === 'unsupported'
     const longest = this.#lastError?.patienceMs ?? longestTransientBackoffMs
     const patience = slow

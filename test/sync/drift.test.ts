@@ -285,26 +285,34 @@ describe('the regular look', () => {
     apply(endpointsBecome(1, '10.244.8.1'))
     await pass(20)
     expect(reports.at(-1)).toMatchObject({ services: 1, added: 0, compared: false })
-    // The next look is left alone; the comparison that follows it is put off, and made after the change.
-    await pass(31_200)
+    // The look comes two quiet seconds after the change; the comparison that follows it is put off, and made after the next.
+    await pass(3_200)
     expect(kernel.looks).toBe(2)
     apply(endpointsBecome(1, '10.244.8.2'))
     await pass(20)
     expect(reports.at(-1)).toMatchObject({ services: 1, compared: false })
     expect(kernel.held.get(`chain/${portOf(1)}`)).toContain('10.244.8.2')
-    await pass(2_500)
+    expect(comparisons()).toBe(1)
+    await pass(3_500)
     expect(comparisons()).toBe(2)
+    expect(kernel.looks).toBe(2)
     await finish()
   })
 
-  it('is not put off for ever', async () => {
+  it('waits for a quiet moment, but not for ever', async () => {
     const { kernel, apply, comparisons, finish } = await running()
     kernel.slowMs = 1_000
-    for (let change = 0; change < 600; change++) {
-      apply(endpointsBecome(1, `10.244.${change >> 8}.${change & 255}`))
-      await pass(500)
+    const changeFor = async (seconds: number) => {
+      for (let change = 0; change < 2 * seconds; change++) {
+        apply(endpointsBecome(1, `10.244.${change >> 8}.${change & 255}`))
+        await pass(500)
+      }
     }
-    expect(comparisons()).toBeGreaterThan(1)
+    await changeFor(300)
+    expect(kernel.looks).toBe(0)
+    await changeFor(60)
+    expect(kernel.looks).toBe(1)
+    expect(comparisons()).toBe(2)
     await finish()
   })
 

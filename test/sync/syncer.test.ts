@@ -246,14 +246,14 @@ describe.each([
     const kernel = new FakeKernel()
     kernel.names = names
     kernel.refuses = key => key === `chain/${portOf(1)}`
-    const { sync, syncer } = harness({ backend: fakeBackend(kernel), now: () => time, resyncMs: 1_000 })
+    const { sync, syncer } = harness({ backend: fakeBackend(kernel), now: () => time, resyncMs: 10_000 })
     await sync(...upTo(3).flatMap(arrives))
     expect(syncer.setAsides).toHaveLength(1)
     kernel.refuses = () => false
-    time = 999
+    time = 9_999
     await sync()
     expect(syncer.setAsides).toHaveLength(1)
-    time = 1_000
+    time = 10_000
     await sync()
     expect(syncer.setAsides).toEqual([])
     expect(kernel.endpointsOf(portOf(1))).toBe('10.244.0.1:8080')

@@ -21,7 +21,7 @@ it('writes mangle as it writes nat, after the tables that heed its marks', () =>
     { key: jumpKey('mangle', 'OUTPUT', 'OWN'), value: jump },
     { key: 'mangle/OWN', value: '-j ACCEPT' },
   ]
-  expect(texts({ removed })).toEqual([`*mangle\n:OWN - [0:0]\n-D OUTPUT ${jump}\n-X OWN\nCOMMIT\n`])
+  expect(texts({ removed })).toEqual([`*mangle\n-D OUTPUT ${jump}\n:OWN - [0:0]\n-X OWN\nCOMMIT\n`])
 })
 
 it('keeps old refusals until the other tables have changed, where it is asked to', () => {
@@ -52,6 +52,36 @@ it('writes a change that takes several restores from its targets up, and what pa
   ])
 })
 
+it('writes chains that go to none with their rules and from the last name on, then those that go to them', () => {
+  const added = ['OWN-B', 'OWN-A', 'OWN-C'].map(name => ({ key: `nat/${name}`, value: '-j ACCEPT' }))
+  added.unshift({ key: 'nat/OWN-TREE', value: '-s 10.0.0.1/32 -g OWN-B\n-j OWN-A' })
+  expect(texts({ added })).toEqual([
+    '*nat\n:OWN-C - [0:0]\n-A OWN-C -j ACCEPT\n:OWN-B - [0:0]\n-A OWN-B -j ACCEPT\n:OWN-A - [0:0]\n-A OWN-A -j ACCEPT\n' +
+      ':OWN-TREE - [0:0]\n-A OWN-TREE -s 10.0.0.1/32 -g OWN-B\n-A OWN-TREE -j OWN-A\nCOMMIT\n',
+  ])
+  const removed = added
+  expect(texts({ removed })).toEqual([
+    '*nat\n:OWN-TREE - [0:0]\n-X OWN-TREE\n:OWN-C - [0:0]\n-X OWN-C\n:OWN-B - [0:0]\n-X OWN-B\n' +
+      ':OWN-A - [0:0]\n-X OWN-A\nCOMMIT\n',
+  ])
+})
+
+it('commits chains that go to many others few at a time, in the order of their targets, and deletes them in reverse', () => {
+  const leaves = Array.from({ length: 6 }, (_, i) => ({ key: `nat/OWN-L${i}`, value: '-j ACCEPT' }))
+  const branches = [0, 2, 4].map(i => ({ key: `nat/OWN-T${i}`, value: `-g OWN-L${i}\n-g OWN-L${i + 1}` }))
+  const root = { key: 'nat/OWN-ROOT', value: '-g OWN-T0\n-g OWN-T2\n-g OWN-T4' }
+  const all = [root, ...branches, ...leaves]
+  const commits = (delta: Partial<Delta>) =>
+    texts(delta, { chunk: 8, mostTargets: 4 }).flatMap(text =>
+      text.split('COMMIT\n').flatMap(part => {
+        const names = [...part.matchAll(/^:OWN-(\S+)/gm)].map(([, name]) => name)
+        return names.length === 0 ? [] : [names.join(' ')]
+      }),
+    )
+  expect(commits({ added: all })).toEqual(['L5 L4 L3 L2 L1 L0', 'T0 T2', 'T4', 'ROOT'])
+  expect(commits({ removed: all })).toEqual(['ROOT', 'T4', 'T0 T2', 'L5 L4 L3 L2 L1 L0'])
+})
+
 it('says the same in pieces as at once', () => {
   const added = ['A', 'B'].map(name => ({ key: `nat/OWN-${name}`, value: '-p tcp -j RETURN\n-j ACCEPT' }))
   const removed = [{ key: 'nat/OWN-C', value: '-j RETURN' }]
@@ -60,10 +90,10 @@ it('says the same in pieces as at once', () => {
   expect(steps).toHaveLength(1)
   expect([...(step?.pieces() ?? [])].join('')).toBe(step?.text)
   expect(step?.text).toBe(
-    '*nat\n:OWN-A - [0:0]\n:OWN-B - [0:0]\n:OWN-C - [0:0]\n-A OWN-A -p tcp -j RETURN\n-A OWN-A -j ACCEPT\n' +
-      '-A OWN-B -p tcp -j RETURN\n-A OWN-B -j ACCEPT\n-X OWN-C\nCOMMIT\n',
+    '*nat\n:OWN-B - [0:0]\n-A OWN-B -p tcp -j RETURN\n-A OWN-B -j ACCEPT\n:OWN-A - [0:0]\n' +
+      '-A OWN-A -p tcp -j RETURN\n-A OWN-A -j ACCEPT\n:OWN-C - [0:0]\n-X OWN-C\nCOMMIT\n',
   )
-  expect(step?.keys).toEqual(['nat/OWN-A', 'nat/OWN-B', 'nat/OWN-C'])
+  expect(step?.keys).toEqual(['nat/OWN-B', 'nat/OWN-A', 'nat/OWN-C'])
 })
 
 it('takes keys apart', () => {

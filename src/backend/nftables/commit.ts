@@ -6,7 +6,7 @@ import { type NftOperation, tableFlag } from '../../kernel/netlink/nft-objects.t
 import type { Family } from '../../net/ip.ts'
 import { CommitError, type Step, type Transaction } from '../backend.ts'
 import { type Command, Encoder, needsWhatIsThere, objectOf } from './commands.ts'
-import { familyWord, tableName } from './names.ts'
+import { entrances, familyWord, tableName } from './names.ts'
 import { isNftStep, type NftStep } from './plan.ts'
 import { isOwned, ownerPatienceMs, type Written } from './written.ts'
 
@@ -123,15 +123,14 @@ export class KernelWriter {
     clearTimeout(this.#claiming)
   }
 
-  /** Removes the table. None is no error. Throws CommitError. */
+  /** Removes the table: `entrances` first, then the rest. None is no error. Throws CommitError. */
   async cleanup(signal: AbortSignal): Promise<void> {
+    const commit = (operations: readonly NftOperation[]): Promise<readonly NftRefusal[]> =>
+      this.#connection.commit(familyWord(this.#family), tableName, operations, signal)
     try {
-      const [refusal] = await this.#connection.commit(
-        familyWord(this.#family),
-        tableName,
-        [{ kind: 'delete-table' }],
-        signal,
-      )
+      // Where they are not there, or not ours to delete, the next says so.
+      await commit(entrances.map(name => ({ kind: 'delete-chain', name })))
+      const [refusal] = await commit([{ kind: 'delete-table' }])
       if (refusal !== undefined && refusal.code !== 'ENOENT') {
         throw refusal.code === 'EPERM'
           ? isOwned(this.#family)

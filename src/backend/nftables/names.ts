@@ -22,6 +22,14 @@ export const chains = {
   refused: 'refused',
 } as const
 
+/**
+ * Chains that packets come in by to Services. When the table is deleted they go first, in a transaction of their own: a packet
+ * that is on its way in a table which is deleted at once finds the elements of its maps out of force, those of its sets not yet
+ * (nft_map_deactivate in Linux), and so is refused as one for a port that no Service has. Seen on Linux 6.18 once in 200
+ * deletions under a full load of new connections.
+ */
+export const entrances: readonly string[] = [chains.prerouting, chains.output]
+
 /** Chains that send a packet to one of `count` endpoints. */
 export const pickChains = {
   /** Found by address, protocol and port. */

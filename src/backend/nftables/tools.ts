@@ -5,7 +5,7 @@ import type { Family } from '../../net/ip.ts'
 import { CommitError, type Look, type Program, type Step } from '../backend.ts'
 import { type Command, needsWhatIsThere, objectOf } from './commands.ts'
 import { parseListing, withoutDynamic } from './listing.ts'
-import { tableOf } from './names.ts'
+import { entrances, tableOf } from './names.ts'
 import { isNftStep } from './plan.ts'
 import { isOwned, type Written } from './written.ts'
 
@@ -64,8 +64,11 @@ export async function runScript(exec: Exec, family: Family, step: Step, signal: 
 
 const busy = (result: ExecResult): Written => ({ kind: 'busy', error: failure(result) })
 
-/** Removes the table. None is no error, nor is a machine without nft. Throws CommitError. */
+/** Removes the table: `entrances` first, then the rest. None is no error, nor is a machine without nft. Throws CommitError. */
 export async function cleanupByNft(exec: Exec, family: Family, signal: AbortSignal): Promise<void> {
+  const input = entrances.map(name => `delete chain ${tableOf(family)} ${name}\n`).join('')
+  // Where they are not there, or not ours to delete, the next says so.
+  await exec.run('nft', ['-f', '-'], { input, signal, timeoutMs })
   const result = await exec.run('nft', ['delete', 'table', ...tableOf(family).split(' ')], { signal, timeoutMs })
   if (result.exitCode === 0 || result.notFound || isMissing(result.stderr)) return
   throw await failureOfTable(exec, family, result, signal)

@@ -100,13 +100,13 @@ describe('a table that another process owns', () => {
   const listed = { ...ok, stdout: 'table ip penstock { # progname node\n\tflags owner\n\n\tchain a {\n\t}\n}\n' }
 
   it('is told from one that nobody may write to', async () => {
-    const error = await errorOf(backend(denied, listed).cleanup(signal))
+    const error = await errorOf(backend(denied, denied, listed).cleanup(signal))
     expect({ kind: error.kind, owned: /belongs to another process/.test(error.message) }).toEqual({
       kind: 'transient',
       owned: true,
     })
     const unowned = { ...listed, stdout: 'table ip penstock {\n}\n' }
-    expect((await errorOf(backend(denied, unowned).cleanup(signal))).kind).toBe('denied')
+    expect((await errorOf(backend(denied, denied, unowned).cleanup(signal))).kind).toBe('denied')
   })
 })
 
@@ -117,6 +117,15 @@ describe('reading and cleaning up', () => {
     expect(await backend(missing).read(signal)).toEqual(new Map())
     await backend(missing).cleanup(signal)
     await backend({ ...ok, exitCode: -1, notFound: true }).cleanup(signal)
+  })
+
+  it('take the ways into the table away before the table', async () => {
+    const one = backend(ok)
+    await one.cleanup(signal)
+    expect(one.commands).toEqual([
+      'nft -f -\ndelete chain ip penstock prerouting\ndelete chain ip penstock output\n',
+      'nft delete table ip penstock',
+    ])
   })
 
   it('fail where nft may not ask', async () => {

@@ -142,6 +142,27 @@ describe('a refused batch', () => {
   })
 })
 
+describe('cleaning up', () => {
+  it('takes the ways into the table away before the table', async () => {
+    await backend.cleanup(signal)
+    expect(connection.batches).toEqual([
+      [
+        { kind: 'delete-chain', name: 'prerouting' },
+        { kind: 'delete-chain', name: 'output' },
+      ],
+      [{ kind: 'delete-table' }],
+    ])
+  })
+
+  it('takes a table for gone that is not there, and says why one stays', async () => {
+    connection.answers = [refusing('ENOENT', 'delete-chain'), refusing('ENOENT', 'delete-table')]
+    await backend.cleanup(signal)
+    connection.answers = [refusing('EPERM', 'delete-chain'), refusing('EPERM', 'delete-table')]
+    connection.batches.length = 0
+    expect((await errorOf(backend.cleanup(signal))).message).toContain('belongs to another process')
+  })
+})
+
 describe('a table of its own', () => {
   const owned = tableFlag.owner | tableFlag.persist
   const flagsOf = (batch: readonly NftOperation[] | undefined): number | undefined => {

@@ -8,6 +8,7 @@ export const figures = (over: Partial<Figures> = {}): Figures => ({
   services: 10_000,
   endpoints: 5,
   otherwiseBusyPercent: 2,
+  stolenPercent: 0.5,
   programmedMs: 2_345,
   startCpuMs: 3_000,
   loopDelay: { p99Ms: 12, maxMs: 40 },

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Means } from '../support/netns/sandbox.ts'
 import { spread } from './numbers.ts'
 import type { Options, Scenario } from './options.ts'
-import { untilQuiet } from './quiet.ts'
+import { processorTime, stolenPercent, untilQuiet } from './quiet.ts'
 import { type Figures, nothing } from './report.ts'
 import {
   measureBurst,
@@ -23,6 +23,8 @@ import { type Bench, type Case, firstCommand, openBench } from './setup.ts'
 /** Services that must answer before a program counts as started, those at both ends and in the middle among them. */
 const asked = 21
 const stillLimitMs = 60_000
+/** More than src/sync/leisure.ts waits for a quiet moment. */
+const putOffMs = 4_000
 
 type Say = (line: string) => void
 
@@ -35,6 +37,7 @@ export async function measure(means: Means, wanted: Case, options: Options, say:
   const directory = await mkdtemp(join(tmpdir(), 'penstock-bench-'))
   const problems: string[] = []
   let parts: Parts = {}
+  const before = processorTime()
   try {
     const bench = await openBench(means, directory, wanted, options)
     try {
@@ -47,7 +50,8 @@ export async function measure(means: Means, wanted: Case, options: Options, say:
   }
   const { peer, kind, services, endpoints } = wanted
   const subject = peer?.name ?? 'penstock'
-  return { subject, kind, services, endpoints, otherwiseBusyPercent, ...nothing, ...parts, problems }
+  const context = { otherwiseBusyPercent, stolenPercent: stolenPercent(before, processorTime()) }
+  return { subject, kind, services, endpoints, ...context, ...nothing, ...parts, problems }
 }
 
 /** What went wrong, without the stacks of the processes that it went through. */
@@ -87,9 +91,12 @@ const steps: readonly { readonly scenario: Scenario; readonly act: (bench: Bench
   { scenario: 'change', act: bench => (bench.wanted.isLarge ? measureSliceChanges(bench) : measureChanges(bench)) },
   {
     scenario: 'idle',
-    act: async ({ probe, options }) => ({
-      idleCpuPercent: await probe.call('idlePercent', { forMs: options.idleSeconds * 1_000 }),
-    }),
+    act: async ({ probe, options }) => {
+      // A regular look that changes have put off comes within seconds of the last; the next one is far away.
+      await sleep(putOffMs)
+      await probe.call('untilStill', { limitMs: stillLimitMs })
+      return { idleCpuPercent: await probe.call('idlePercent', { forMs: options.idleSeconds * 1_000 }) }
+    },
   },
   {
     scenario: 'memory',

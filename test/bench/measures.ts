@@ -39,6 +39,12 @@ export const measures = {
     write: writePercent,
     isContext: true,
   },
+  stolen: {
+    label: '  and stolen by its host',
+    value: f => f.stolenPercent ?? null,
+    write: writePercent,
+    isContext: true,
+  },
   programmed: { label: 'start to programmed', value: f => f.programmedMs, write: writeMs },
   startCpu: { label: '  CPU for that', value: f => f.startCpuMs, write: writeMs },
   loopP99: { label: '  event loop late, p99', value: f => f.loopDelay?.p99Ms ?? null, write: writeMs },

@@ -1,4 +1,5 @@
-// Whether the machine has anything else to do: times measured beside another build say nothing.
+// Whether the machine has anything else to do, and is there at all: times measured beside another build say nothing.
+import { readFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -36,3 +37,23 @@ export async function untilQuiet(waitSeconds: number, say: (line: string) => voi
     told = true
   }
 }
+
+/** Of all cores since the machine's start, in ticks. */
+export interface ProcessorTime {
+  readonly all: number
+  /** Wanted, and given to another machine by the host. */
+  readonly stolen: number
+}
+
+/** Reads the first line of /proc/stat. */
+export const processorTime = (): ProcessorTime => parseProcessorTime(readFileSync('/proc/stat', 'latin1'))
+
+/** `cpu  user nice system idle iowait irq softirq steal guest guest_nice`: proc(5). Guest time is part of user time. */
+export function parseProcessorTime(stat: string): ProcessorTime {
+  const fields = (stat.split('\n', 1)[0] ?? '').trim().split(/\s+/).slice(1, 9).map(Number)
+  return { all: fields.reduce((sum, ticks) => sum + ticks, 0), stolen: fields[7] ?? 0 }
+}
+
+/** Percent of all cores' time between the two. */
+export const stolenPercent = (before: ProcessorTime, after: ProcessorTime): number =>
+  (100 * (after.stolen - before.stolen)) / Math.max(1, after.all - before.all)

@@ -28,6 +28,11 @@ export interface Figures {
   readonly endpoints: number
   /** Of all cores, by others, before it began: times are only worth something on a machine that is quiet. */
   readonly otherwiseBusyPercent: number
+  /**
+   * Of all cores, wanted while it was measured and not given by the host of this machine; a percent or two make tails of
+   * latency meaningless. Null in files that were written before it was measured.
+   */
+  readonly stolenPercent: number | null
   /** From the start of the process until the first, the middle and the last Service answer, and some between. */
   readonly programmedMs: number | null
   /** CPU of the process tree until it was still again after that. */

@@ -11,7 +11,7 @@ histogram.enable()
 // What is recorded is the time between two looks.
 const late = nanoseconds => Math.max(0, nanoseconds / 1e6 - everyMs)
 
-process.once('SIGUSR2', () => {
+process.on('SIGUSR2', () => {
   histogram.disable()
   if (file === undefined) return
   const figures = { p99Ms: late(histogram.percentile(99)), maxMs: late(histogram.max) }

@@ -113,21 +113,26 @@ export type ParsedKey =
   | { readonly kind: 'device' }
   | { readonly kind: 'glue' }
 
+/** True for keys of the glue, and of what is not ours at all. */
+export const isGlue = (key: string): boolean => !/^(?:virtual|set|member|address|device) /.test(key)
+
 /** Takes a key apart. */
 export function parseKey(key: string): ParsedKey {
-  const [kind = '', first = '', ...rest] = key.split(' ')
-  switch (kind) {
+  if (isGlue(key)) return { kind: 'glue' }
+  const end = key.indexOf(' ')
+  const rest = key.slice(end + 1)
+  switch (key.slice(0, end)) {
     case 'virtual':
-      return { kind, server: [first, ...rest].join(' ') }
+      return { kind: 'virtual', server: rest }
     case 'set':
-      return { kind, name: first }
-    case 'member':
-      return { kind, set: first, element: rest.join(' ') }
+      return { kind: 'set', name: rest }
+    case 'member': {
+      const next = rest.indexOf(' ')
+      return { kind: 'member', set: rest.slice(0, next), element: rest.slice(next + 1) }
+    }
     case 'address':
-      return { kind, address: first }
-    case 'device':
-      return { kind }
+      return { kind: 'address', address: rest }
     default:
-      return { kind: 'glue' }
+      return { kind: 'device' }
   }
 }

@@ -4,7 +4,7 @@ import { type Family, parseIP } from '../../net/ip.ts'
 import type { Delta, KernelObject, Program, Step, Transaction } from '../backend.ts'
 import { plan as planGlue, type RestoreLimits } from '../xtables/plan.ts'
 import { type Command, commandStep, type SetCommand, type Tool } from './commands.ts'
-import { device, type ParsedKey, parseKey, type VirtualServer } from './names.ts'
+import { device, isGlue, type ParsedKey, parseKey, type VirtualServer } from './names.ts'
 import { addressOf, parseServerValue } from './servers.ts'
 
 interface Change {
@@ -68,16 +68,14 @@ function changesOf(delta: Delta): Change[] {
   return changes
 }
 
-const isGlue = ({ key }: { readonly key: string }): boolean => parseKey(key).kind === 'glue'
-
 const glueOf = (delta: Delta): Delta => ({
-  added: delta.added.filter(isGlue),
-  changed: delta.changed.filter(isGlue),
-  removed: delta.removed.filter(isGlue),
+  added: delta.added.filter(({ key }) => isGlue(key)),
+  changed: delta.changed.filter(({ key }) => isGlue(key)),
+  removed: delta.removed.filter(({ key }) => isGlue(key)),
 })
 
 function* glueIn(program: Program): Iterable<KernelObject> {
-  for (const [key, value] of program) if (isGlue({ key })) yield { key, value }
+  for (const [key, value] of program) if (isGlue(key)) yield { key, value }
 }
 
 function glueSteps(delta: Delta, limits: RestoreLimits): Step[] {

@@ -36,9 +36,15 @@ type Work = 'jumps' | 'everything' | 'comparison'
 /** What is due. */
 export interface Due {
   readonly work: Work
-  /** When it was time to, of what nobody's writing led to; milliseconds. */
+  /** Of a regular look only: when it fell due, milliseconds. */
   readonly since?: number
 }
+
+/**
+ * What a look found: the kernel holds what is wanted; whether it does only a comparison can tell; it does not, and that is not
+ * our own doing; or a change put the look off, which is due as before.
+ */
+export type Finding = 'whole' | 'unknown' | 'changed' | 'put off'
 
 const weight: Readonly<Record<Suspicion['kind'], number>> = { hooks: 0, unknown: 1, ours: 2 }
 const workFor: Readonly<Record<Suspicion['kind'], Work>> = { hooks: 'jumps', unknown: 'everything', ours: 'comparison' }
@@ -106,9 +112,7 @@ export class DriftGuard {
   }
 
   /**
-   * Looks as cheaply as the backend can: true if the kernel holds what is wanted, as far as such a look tells; undefined if a
-   * change put off a regular look, which is due as before. `watched`: the kernel tells of what the backend's `watched` names.
-   * Throws CommitError.
+   * Looks as cheaply as the backend can. `watched`: the kernel tells of what the backend's `watched` names. Throws CommitError.
    */
   async look(
     { work, since }: Due,
@@ -116,28 +120,30 @@ export class DriftGuard {
     watched: boolean,
     skeleton: readonly KernelObject[],
     signal: AbortSignal,
-  ): Promise<boolean | undefined> {
-    const look = async (until: AbortSignal): Promise<boolean> => {
+  ): Promise<Finding> {
+    if (work === 'comparison') return 'changed'
+    const look = async (until: AbortSignal): Promise<Finding> => {
       if (work === 'everything' && backend.fingerprint !== undefined) {
         const found = await backend.fingerprint(until, watched)
         // What the kernel tells of needs no look.
-        return found === undefined || this.#isKnown(found)
+        return found === undefined ? 'whole' : this.#judge(found)
       }
-      return (await backend.isIntact?.(until, skeleton)) !== false
+      return (await backend.isIntact?.(until, skeleton)) === false ? 'changed' : 'whole'
     }
     if (since === undefined) return look(signal)
     const looked = await this.#leisure.run(since, signal, look)
     if (looked === undefined) this.#nextPeriod = since
-    return looked?.value
+    return looked?.value ?? 'put off'
   }
 
-  /** True if the kernel is known to hold what is wanted; else a full comparison is to tell. */
-  #isKnown({ digest, costMs }: Look): boolean {
-    const isSame = digest === this.#known
+  #judge({ digest, costMs }: Look): Finding {
+    const known = this.#known
+    const isSame = digest === known
     const cost = costMs * (isSame ? 1 : looksPerComparison)
     this.#nextPeriod = this.#now() + Math.max(this.#checkMs, cost * restPerLook)
     this.#candidate = isSame ? undefined : digest
-    return isSame
+    if (isSame) return 'whole'
+    return known === undefined ? 'unknown' : 'changed'
   }
 
   /** What a suspicion led to has ended. It may have been for nothing, and is rarer next time then, too. */

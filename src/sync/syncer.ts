@@ -5,7 +5,7 @@ import { CommitError, type Delta, type Program } from '../backend/backend.ts'
 import type { ServiceKey } from '../model/records.ts'
 import type { Committer } from './committer.ts'
 import type { SetAside, Suspicion, SyncerOptions } from './contract.ts'
-import { DriftGuard, type Due, mostExamples } from './drift.ts'
+import { DriftGuard, type Due, type Finding, mostExamples } from './drift.ts'
 import { Leisure } from './leisure.ts'
 import { waitBeforeSync } from './pace.ts'
 import type { DesiredProgram } from './program.ts'
@@ -171,7 +171,7 @@ export class Syncer {
   async #sync(signal: AbortSignal): Promise<void> {
     const { observer, family, now, resyncMs } = this.#options
     const start = now()
-    const isInTime = !this.#mustCompare && this.#isComparisonDue()
+    const isComparisonDue = this.#isComparisonDue()
     const triggeredAt: number[] = []
     let services = 0
     const compile = async (): Promise<void> => {
@@ -181,15 +181,15 @@ export class Syncer {
     }
     let compared = false
     let isWriting = false
-    if (isInTime && start - this.#lastRetry >= resyncMs) {
+    if ((isComparisonDue || this.#mustCompare) && start - this.#lastRetry >= resyncMs) {
       // What the kernel refused then it may take now: a module may have been loaded.
       this.#wanted.retrySetAside()
       this.#lastRetry = start
     }
     try {
       await compile()
-      if (isInTime || this.#mustCompare) {
-        compared = await this.#compareWithKernel(isInTime, signal)
+      if (isComparisonDue || this.#mustCompare) {
+        compared = await this.#compareWithKernel(signal)
         if (!compared) await compile()
       }
       isWriting = true
@@ -242,9 +242,10 @@ export class Syncer {
    * Takes note of what the kernel holds; what others did to it is told. False if a change came meanwhile, which shall not
    * wait for a comparison that it was merely time for: that is made after it.
    */
-  async #compareWithKernel(isInTime: boolean, signal: AbortSignal): Promise<boolean> {
+  async #compareWithKernel(signal: AbortSignal): Promise<boolean> {
     const { observer, family, now, resyncMs } = this.#options
     const compare = (until: AbortSignal) => this.#committer.compare(until, mostExamples)
+    const isInTime = !this.#mustCompare
     // A doubt that comes up meanwhile asks for another.
     this.#mustCompare = false
     const compared = isInTime
@@ -275,18 +276,18 @@ export class Syncer {
 
   async #look(due: Due, signal: AbortSignal): Promise<void> {
     const { backend } = this.#options
+    const isRegular = due.since !== undefined
+    let found: Finding
     try {
-      const isIntact =
-        due.work !== 'comparison' &&
-        (await this.#guard.look(due, backend, this.#isWatched, this.#committer.skeleton, signal))
-      if (isIntact !== false) return
+      found = await this.#guard.look(due, backend, this.#isWatched, this.#committer.skeleton, signal)
     } catch (error) {
       if (!(error instanceof CommitError)) throw error
       // That the kernel cannot be asked shows at the next sync; a regular look that fails changes nothing.
-      if (due.since !== undefined) return
+      found = isRegular ? 'put off' : 'unknown'
     }
-    if (due.since === undefined) this.#mustCompare = true
-    else this.#comparisonDue = Math.min(this.#comparisonDue, due.since)
+    if (found === 'whole' || found === 'put off') return
+    if (isRegular && found === 'unknown') this.#comparisonDue = Math.min(this.#comparisonDue, due.since)
+    else this.#mustCompare = true
   }
 
   #finish(start: number): void {

@@ -30,9 +30,9 @@ export interface Figures {
   readonly otherwiseBusyPercent: number
   /**
    * Of all cores, wanted while it was measured and not given by the host of this machine; a percent or two make tails of
-   * latency meaningless. Null in files that were written before it was measured.
+   * latency meaningless. Not in files that were written before it was measured.
    */
-  readonly stolenPercent: number | null
+  readonly stolenPercent?: number
   /** From the start of the process until the first, the middle and the last Service answer, and some between. */
   readonly programmedMs: number | null
   /** CPU of the process tree until it was still again after that. */

@@ -299,6 +299,22 @@ describe('the regular look', () => {
     await finish()
   })
 
+  it('that finds what is not our doing is followed by a repair at once', async () => {
+    const { kernel, apply, drifts, isWhole, finish } = await running()
+    await pass(31_000)
+    kernel.held.delete('skeleton')
+    kernel.slowMs = 1_000
+    // The look ends; while the comparison that it leads to is under way, a change comes.
+    await pass(30_500)
+    apply(endpointsBecome(1, '10.244.8.1'))
+    await pass(2_000)
+    expect(drifts).toHaveLength(1)
+    apply(endpointsBecome(1, '10.244.0.1'))
+    await pass(2_000)
+    expect(isWhole()).toBe(true)
+    await finish()
+  })
+
   it('waits for a quiet moment, but not for ever', async () => {
     const { kernel, apply, comparisons, finish } = await running()
     kernel.slowMs = 1_000

@@ -1,8 +1,9 @@
 // What comes while a sync is under way: which sync it belongs to, with its times and doubts.
 import { describe, expect, it } from 'vitest'
+import { CommitError } from '../../src/backend/backend.ts'
 import { FakeKernel, fakeBackend } from './fake-backend.ts'
 import { harness } from './harness.ts'
-import { arrives, upTo } from './objects.ts'
+import { arrives, endpointsBecome, upTo } from './objects.ts'
 
 describe('the syncer', () => {
   it('tells when changes happened that came while others were compiled', async () => {
@@ -36,5 +37,38 @@ describe('the syncer', () => {
       { services: 1, triggeredAt: [], compared: true },
       { services: 1, triggeredAt: [4_711], compared: true },
     ])
+  })
+
+  it('does not put off for a change what a doubt asks for that came just before', async () => {
+    let time = 0
+    const kernel = new FakeKernel()
+    const backend = fakeBackend(kernel)
+    let atCompiling: (() => void) | undefined
+    const { syncer, sync, apply, heard } = harness({
+      backend: {
+        ...backend,
+        compile: (port, network) => {
+          atCompiling?.()
+          return backend.compile(port, network)
+        },
+        read: async signal => {
+          if (atCompiling !== undefined) {
+            atCompiling = undefined
+            apply(endpointsBecome(2, '10.244.9.9'))
+            if (signal.aborted) throw new CommitError('transient', 'given up')
+          }
+          return backend.read(signal)
+        },
+      },
+      now: () => time,
+      resyncMs: 10_000,
+    })
+    await sync(...upTo(3).flatMap(arrives))
+    apply(endpointsBecome(1, '10.244.8.8'))
+    // It is time to compare anyway.
+    time = 20_000
+    atCompiling = () => syncer.markDoubtful()
+    await syncer.sync(new AbortController().signal)
+    expect(heard.reports.at(-1)).toMatchObject({ services: 1, compared: true })
   })
 })

@@ -259,6 +259,23 @@ describe.each([
     expect(kernel.endpointsOf(portOf(1))).toBe('10.244.0.1:8080')
   })
 
+  it('what is refused once may be taken later, also where doubts always come before it is time to compare', async () => {
+    let time = 0
+    const kernel = new FakeKernel()
+    kernel.names = names
+    kernel.refuses = key => key === `chain/${portOf(1)}`
+    const { sync, syncer } = harness({ backend: fakeBackend(kernel), now: () => time, resyncMs: 10_000 })
+    await sync(...upTo(3).flatMap(arrives))
+    kernel.refuses = () => false
+    const left: number[] = []
+    for (time = 9_000; time < 40_000; time += 9_000) {
+      syncer.markDoubtful()
+      await sync()
+      left.push(syncer.setAsides.length)
+    }
+    expect(left).toEqual([1, 0, 0, 0])
+  })
+
   it('no Service is blamed for what the skeleton lacks', async () => {
     const { kernel, sync, syncer, heard } = setUp(made => {
       made.names = names

@@ -31,11 +31,15 @@ export interface RestoreStep extends Step {
 
 /** What the programs of a variant take. */
 export interface RestoreLimits {
-  /** How many new or changed chains go into one restore; the legacy variant replaces the whole table at each call. */
+  /**
+   * How many chains go into one restore, where what is to be done may be done in several: chains that packets may be in change
+   * at once, however many. The legacy variant replaces the whole table at each call.
+   */
   readonly chunk: number
   /**
-   * How many rules of new chains may go to others in one commit: iptables-nft-restore keeps the names of all chains that a
-   * commit mentions in a sorted list, and walks it for each (nft-cache.c, cache_chain_list_insert).
+   * Where it is done in several: how many rules the new chains of one commit may have that go to other new ones.
+   * iptables-nft-restore keeps the names of all chains that a commit mentions in a sorted list, and walks it for each
+   * (nft-cache.c, cache_chain_list_insert).
    */
   readonly mostTargets: number
   /**
@@ -131,20 +135,18 @@ function tableSections(table: Table, changes: readonly Change[], options: PlanOp
   if (added.length + changed.length + gone.length <= chunk)
     return [section(options, table, inOrder([...added, ...changed]), jumps, inOrder(gone))]
 
-  const partsOf = ({ leaves, branches }: Chains): Chains[] => [
+  const partsOf = ({ leaves, branches }: Chains, most: number, weightOf: (change: Change) => number): Chains[] => [
     ...parts(leaves, chunk, () => 1).map(part => ({ leaves: part, branches: [] })),
-    ...parts(branches, Math.min(chunk, mostTargets), ({ from = '', to = from }) => linesOf(to).length).map(part => ({
-      leaves: [],
-      branches: part,
-    })),
+    ...parts(branches, Math.min(chunk, most), weightOf).map(part => ({ leaves: [], branches: part })),
   ]
+  const written = partsOf(inOrder(added), mostTargets, ({ to }) => linesOf(to).length)
+  // To delete a chain mentions no other; of its name alone the list takes twice as many in the same time.
+  const deleted = partsOf(inOrder(gone), 2 * mostTargets, () => 1)
   return [
-    ...partsOf(inOrder(added)).map(part => section(options, table, part, [], noChains)),
+    ...written.map(part => section(options, table, part, [], noChains)),
     // Everything that packets may be in changes in one commit: chains of one Service port are made for each other.
     section(options, table, inOrder(changed), jumps, noChains),
-    ...partsOf(inOrder(gone))
-      .reverse()
-      .map(part => section(options, table, noChains, [], part)),
+    ...deleted.reverse().map(part => section(options, table, noChains, [], part)),
   ].filter(({ changes: { length } }) => length > 0)
 }
 

@@ -66,7 +66,7 @@ it('writes chains that go to none with their rules and from the last name on, th
   ])
 })
 
-it('commits chains that go to many others few at a time, in the order of their targets, and deletes them in reverse', () => {
+it('commits chains that go to many others few at a time, after those, and deletes them before those', () => {
   const leaves = Array.from({ length: 6 }, (_, i) => ({ key: `nat/OWN-L${i}`, value: '-j ACCEPT' }))
   const branches = [0, 2, 4].map(i => ({ key: `nat/OWN-T${i}`, value: `-g OWN-L${i}\n-g OWN-L${i + 1}` }))
   const root = { key: 'nat/OWN-ROOT', value: '-g OWN-T0\n-g OWN-T2\n-g OWN-T4' }
@@ -79,7 +79,7 @@ it('commits chains that go to many others few at a time, in the order of their t
       }),
     )
   expect(commits({ added: all })).toEqual(['L5 L4 L3 L2 L1 L0', 'T0 T2', 'T4', 'ROOT'])
-  expect(commits({ removed: all })).toEqual(['ROOT', 'T4', 'T0 T2', 'L5 L4 L3 L2 L1 L0'])
+  expect(commits({ removed: all })).toEqual(['T0 T2 T4 ROOT', 'L5 L4 L3 L2 L1 L0'])
 })
 
 it('says the same in pieces as at once', () => {

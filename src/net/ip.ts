@@ -88,6 +88,28 @@ export function ipFromHex(hex: string): IP {
   return formatGroups(groups)
 }
 
+/** Writes an address in network order, 4 or 16 bytes from `at`. */
+export function putIP(bytes: Uint8Array, at: number, ip: IP): void {
+  if (ip.includes(':')) {
+    const hex = ipToHex(ip)
+    for (let i = 0; i < 16; i++) bytes[at + i] = Number.parseInt(hex.slice(2 * i, 2 * i + 2), 16)
+    return
+  }
+  // Letter by letter: a first load has 100,000 of them.
+  let place = at
+  let octet = 0
+  for (let i = 0; i < ip.length; i++) {
+    const code = ip.charCodeAt(i)
+    if (code === 46) {
+      bytes[place++] = octet
+      octet = 0
+    } else {
+      octet = octet * 10 + code - 48
+    }
+  }
+  bytes[place] = octet
+}
+
 /** `address:port`, with IPv6 in brackets. */
 export const formatAddressPort = (ip: IP, port: number): string =>
   ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`

@@ -17,6 +17,7 @@ import {
   ipToHex,
   parseCIDR,
   parseIP,
+  putIP,
 } from '../../src/net/ip.ts'
 
 const octet = fc.integer({ min: 0, max: 255 })
@@ -225,6 +226,9 @@ describe('the other forms', () => {
     fc.assert(
       fc.property(anyIP, anyIP, (a, b) => {
         expect(ipFromHex(ipToHex(a))).toBe(a)
+        const bytes = Buffer.alloc(20)
+        putIP(bytes, 1, a)
+        expect(bytes.toString('hex')).toBe(`00${ipToHex(a)}`.padEnd(40, '0'))
         expect(ipToHex(a)).toBe(Buffer.from(ipaddr.parse(a).toByteArray()).toString('hex'))
         if (familyOf(a) !== familyOf(b)) return
         const order = Buffer.compare(

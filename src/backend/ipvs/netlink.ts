@@ -204,6 +204,12 @@ function addServer(hash: Hash, { server, options, real }: HeldServer): void {
   for (const { address, weight, rest } of real) if (weight !== 0) hash.update(`\n${address} ${weight} ${rest}`)
 }
 
+/**
+ * Commands that are made, written and acknowledged in one turn of the event loop, in which the kernel answers at once: some
+ * milliseconds. A first load of 10,000 Services of 5 endpoints has 60,000 for virtual and real servers.
+ */
+const partLength = 512
+
 /** Sets before virtual servers before the device, as the programs; a step is of one kind anyway. */
 async function change(
   netlink: IpvsNetlink,
@@ -225,11 +231,14 @@ async function change(
     whyNot: WhyNot,
     write: (of: readonly C[]) => Promise<readonly Ack[]>,
   ): Promise<void> => {
-    if (of.length === 0) return
-    await answered(whom, async () => {
-      signal?.throwIfAborted()
-      take(of, await write(of), whyNot, whom)
-    })
+    for (let start = 0; start < of.length; start += partLength) {
+      const part = of.slice(start, start + partLength)
+      await answered(whom, async () => {
+        signal?.throwIfAborted()
+        take(part, await write(part), whyNot, whom)
+      })
+      if (start + partLength < of.length) await new Promise(next => setImmediate(next))
+    }
   }
   await apply('ipset', sets, whyNotSet, of => netlink.sets.apply(of.map(setOperation)))
   await apply('IPVS', servers, whyNotServer, of =>

@@ -79,9 +79,17 @@ export function heldDestination(real: IpvsLoad): HeldServer['real'][number] & Lo
   return { address, weight: real.weight, rest: forwardText(real.forward), connections }
 }
 
+let lastId: { readonly server: VirtualServer; readonly family: Family; readonly id: IpvsServiceId } | undefined
+
+/** `serviceId`; commands for the real servers of one virtual server follow each other. */
+function knownId(server: VirtualServer, family: Family): IpvsServiceId {
+  if (lastId?.server !== server || lastId.family !== family) lastId = { server, family, id: serviceId(server, family) }
+  return lastId.id
+}
+
 /** What IPVS is told. Throws an Error for names that are not ours. */
 export function serverOperation(command: ServerCommand, family: Family): IpvsOperation {
-  const id = serviceId(command.server, family)
+  const id = knownId(command.server, family)
   switch (command.kind) {
     case 'add-server':
       return { kind: 'add-service', service: serviceOf(id, command.options) }

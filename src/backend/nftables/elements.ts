@@ -1,6 +1,6 @@
 // Elements of our sets and maps: their text to the kernel's bytes, and back.
 import { elementFlag, type NftElement, type NftVerdict } from '../../kernel/netlink/nft-objects.ts'
-import { type Family, type IP, ipFromHex, ipToHex } from '../../net/ip.ts'
+import { type Family, type IP, ipFromHex, putIP } from '../../net/ip.ts'
 import { type Container, isIndexed, type Layout, layoutOf } from './containers.ts'
 import type { KeyType, Verdict } from './objects.ts'
 import { parseVerdict, protocolOf } from './parse.ts'
@@ -121,8 +121,7 @@ function rawBytes(text: string, index: number | undefined): Buffer | undefined {
 function putPart(bytes: Buffer, at: number, type: KeyType, text: string): void {
   switch (type) {
     case 'address':
-      if (text.includes(':')) bytes.write(ipToHex(text as IP), at, 'hex')
-      else putIPv4(bytes, at, text)
+      putIP(bytes, at, text as IP)
       break
     case 'protocol':
       bytes[at] = protocolNumber(text)
@@ -136,21 +135,6 @@ function putPart(bytes: Buffer, at: number, type: KeyType, text: string): void {
     case 'octet':
       bytes[at] = Number(text)
   }
-}
-
-function putIPv4(bytes: Buffer, start: number, text: string): void {
-  let at = start
-  let octet = 0
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i)
-    if (code === 46) {
-      bytes[at++] = octet
-      octet = 0
-    } else {
-      octet = octet * 10 + code - 48
-    }
-  }
-  bytes[at] = octet
 }
 
 /** IPPROTO_*. */

@@ -1,5 +1,5 @@
 // Fields of fixed length in attributes, addresses among them: each read is checked against the attribute's own length.
-import { type Family, familyOf, type IP, ipFromHex, ipToHex } from '../../net/ip.ts'
+import { type Family, familyOf, type IP, ipFromHex, putIP } from '../../net/ip.ts'
 import { type Protocol, protocols } from '../../net/protocol.ts'
 import { NetlinkFormatError } from './message.ts'
 
@@ -24,7 +24,11 @@ export const protocolOfNumber = (number: number): Protocol | undefined =>
   protocols.find(protocol => protocolNumbers[protocol] === number)
 
 /** An address in network order: 4 bytes or 16. */
-export const addressBytes = (ip: IP): Buffer => Buffer.from(ipToHex(ip), 'hex')
+export function addressBytes(ip: IP): Buffer {
+  const out = Buffer.allocUnsafe(ip.includes(':') ? 16 : 4)
+  putIP(out, 0, ip)
+  return out
+}
 
 /** The address in the first 4 or 16 bytes. Throws NetlinkFormatError where there are fewer. */
 export function readAddress(payload: Buffer, family: Family): IP {
@@ -35,8 +39,8 @@ export function readAddress(payload: Buffer, family: Family): IP {
 
 /** Bytes of an address that fill `nf_inet_addr`, 16 whatever the family. */
 export function paddedAddress(ip: IP): Buffer {
-  const out = Buffer.alloc(16)
-  addressBytes(ip).copy(out)
+  const out = Buffer.allocUnsafe(16).fill(0)
+  putIP(out, 0, ip)
   return out
 }
 

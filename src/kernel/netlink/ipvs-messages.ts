@@ -12,7 +12,8 @@ import {
   protocolOfNumber,
   readAddress,
 } from './generic-fields.ts'
-import { attribute, be16, nested, readAttributes, readText, text, u32 } from './message.ts'
+import { readAttributes, readText, u32 } from './message.ts'
+import { MessageWriter } from './writer.ts'
 
 /** Name and version of the family. */
 export const ipvsFamily = { name: 'IPVS', version: 1 } as const
@@ -123,30 +124,38 @@ export const wholeNetmask = (family: Family): number => (family === 'IPv4' ? 0xf
 /** The family of a virtual server. */
 export const familyOfService = (id: IpvsServiceId): Family => (id.kind === 'mark' ? id.family : familyOf(id.address))
 
-/** A 16-bit number in the machine's order. */
-function u16(type: number, value: number): Buffer {
-  const payload = Buffer.alloc(2)
-  payload.writeUInt16LE(value)
-  return attribute(type, payload)
+/** Writes payloads one after the other: a first load of 10,000 Services has 60,000. */
+const writer = new MessageWriter()
+
+/** A payload of its own: command and version of the family, and what `write` writes. */
+function payloadOf(command: IpvsCommand, write: () => void): Buffer {
+  writer.truncate(0)
+  writer.raw([command, ipvsFamily.version, 0, 0])
+  write()
+  return Buffer.from(writer.bytes)
 }
 
-function identity(id: IpvsServiceId): Buffer[] {
-  const family = u16(service.family, addressFamily[familyOfService(id)])
-  if (id.kind === 'mark') return [family, u32(service.mark, id.mark)]
-  return [
-    family,
-    u16(service.protocol, protocolNumber(id.protocol)),
-    attribute(service.address, paddedAddress(id.address)),
-    be16(service.port, id.port),
-  ]
+function writeIdentity(id: IpvsServiceId): void {
+  writer.u16(service.family, addressFamily[familyOfService(id)])
+  if (id.kind === 'mark') {
+    writer.u32(service.mark, id.mark)
+    return
+  }
+  writer.u16(service.protocol, protocolNumber(id.protocol))
+  writer.data(service.address, paddedAddress(id.address))
+  writer.be16(service.port, id.port)
 }
 
 /** The attribute that says which virtual server is meant. */
-const whichService = (id: IpvsServiceId): Buffer => nested(part.service, ...identity(id))
+function writeWhich(id: IpvsServiceId): void {
+  const at = writer.begin(part.service)
+  writeIdentity(id)
+  writer.end(at)
+}
 
 /** Which virtual server, and no more: to delete it, to ask for it, or to dump its real servers. */
 export const encodeServiceId = (command: IpvsCommand, id: IpvsServiceId): Buffer =>
-  encodeGeneric(command, ipvsFamily.version, whichService(id))
+  payloadOf(command, () => writeWhich(id))
 
 /** A virtual server with its settings, to be made or changed. All flags that can be set are. */
 export function encodeService(command: IpvsCommand, { id, scheduler, flags, timeout, netmask }: IpvsService): Buffer {
@@ -154,57 +163,49 @@ export function encodeService(command: IpvsCommand, { id, scheduler, flags, time
   both.writeUInt32LE((flags & settableFlags) >>> 0, 0)
   // The mask: which flags are meant.
   both.writeUInt32LE(0xffffffff, 4)
-  return encodeGeneric(
-    command,
-    ipvsFamily.version,
-    nested(
-      part.service,
-      ...identity(id),
-      text(service.scheduler, scheduler),
-      attribute(service.flags, both),
-      u32(service.timeout, timeout),
-      u32(service.netmask, netmask),
-    ),
-  )
+  return payloadOf(command, () => {
+    const at = writer.begin(part.service)
+    writeIdentity(id)
+    writer.text(service.scheduler, scheduler)
+    writer.data(service.flags, both)
+    writer.u32(service.timeout, timeout)
+    writer.u32(service.netmask, netmask)
+    writer.end(at)
+  })
 }
 
 /** A real server of a virtual server, to be made or changed; its numbers of connections have no bounds. */
-export function encodeDestination(command: IpvsCommand, id: IpvsServiceId, to: IpvsDestination): Buffer {
-  return encodeGeneric(
-    command,
-    ipvsFamily.version,
-    whichService(id),
-    nested(
-      part.destination,
-      ...destinationIdentity(to),
-      u32(destination.forward, to.forward),
-      u32(destination.weight, to.weight),
-      u32(destination.upper, 0),
-      u32(destination.lower, 0),
-    ),
-  )
-}
+export const encodeDestination = (command: IpvsCommand, id: IpvsServiceId, to: IpvsDestination): Buffer =>
+  payloadOf(command, () => {
+    writeWhich(id)
+    const at = writer.begin(part.destination)
+    writeDestinationIdentity(to)
+    writer.u32(destination.forward, to.forward)
+    writer.u32(destination.weight, to.weight)
+    writer.u32(destination.upper, 0)
+    writer.u32(destination.lower, 0)
+    writer.end(at)
+  })
 
 /** Which real server, to delete it. */
-export function encodeDestinationId(
+export const encodeDestinationId = (
   command: IpvsCommand,
   id: IpvsServiceId,
   to: Pick<IpvsDestination, 'address' | 'port'>,
-): Buffer {
-  return encodeGeneric(
-    command,
-    ipvsFamily.version,
-    whichService(id),
-    nested(part.destination, ...destinationIdentity(to)),
-  )
-}
+): Buffer =>
+  payloadOf(command, () => {
+    writeWhich(id)
+    const at = writer.begin(part.destination)
+    writeDestinationIdentity(to)
+    writer.end(at)
+  })
 
 /** The family is said from Linux 3.18 on; older kernels do not know the attribute and pass it over. */
-const destinationIdentity = ({ address, port }: Pick<IpvsDestination, 'address' | 'port'>): Buffer[] => [
-  u16(destination.family, addressFamily[familyOf(address)]),
-  attribute(destination.address, paddedAddress(address)),
-  be16(destination.port, port),
-]
+function writeDestinationIdentity({ address, port }: Pick<IpvsDestination, 'address' | 'port'>): void {
+  writer.u16(destination.family, addressFamily[familyOf(address)])
+  writer.data(destination.address, paddedAddress(address))
+  writer.be16(destination.port, port)
+}
 
 /** Sets timeouts. */
 export const encodeTimeouts = ({ tcp, tcpFin, udp }: IpvsTimeouts): Buffer =>

@@ -92,6 +92,30 @@ export class MessageWriter {
     this.#bytes[this.#head(type, 1)] = value
   }
 
+  /** A 16-bit number in the machine's order. */
+  u16(type: number, value: number): void {
+    const at = this.#head(type, 2)
+    this.#bytes[at] = value
+    this.#bytes[at + 1] = value >>> 8
+  }
+
+  /** A 16-bit number in network order. */
+  be16(type: number, value: number): void {
+    const at = this.#head(type, 2)
+    this.#bytes[at] = value >>> 8
+    this.#bytes[at + 1] = value
+  }
+
+  /** A 32-bit number in the machine's order. */
+  u32(type: number, value: number): void {
+    const at = this.#head(type, 4)
+    const bytes = this.#bytes
+    bytes[at] = value
+    bytes[at + 1] = value >>> 8
+    bytes[at + 2] = value >>> 16
+    bytes[at + 3] = value >>> 24
+  }
+
   /** A 32-bit number in network order, signed or not. */
   be32(type: number, value: number): void {
     const at = this.#head(type, 4)
@@ -109,7 +133,7 @@ export class MessageWriter {
   }
 
   /** Bytes as they are, such as an attribute encoded before. */
-  raw(payload: Uint8Array): void {
+  raw(payload: ArrayLike<number>): void {
     const at = this.#take(payload.length)
     this.#bytes.set(payload, at)
   }

@@ -23,8 +23,8 @@ import { type Bench, type Case, firstCommand, openBench } from './setup.ts'
 /** Services that must answer before a program counts as started, those at both ends and in the middle among them. */
 const asked = 21
 const stillLimitMs = 60_000
-/** More than src/sync/leisure.ts waits for a quiet moment. */
-const putOffMs = 4_000
+/** What src/sync/leisure.ts waits for a quiet moment, and time for the look and the comparison that come then. */
+const putOffMs = 10_000
 
 type Say = (line: string) => void
 

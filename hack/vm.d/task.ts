@@ -135,7 +135,7 @@ export function qemuArguments(task: Task): string[] {
   ]
   return [
     // /dev/kvm is not tried: inside virtual machines it may be there and hang.
-    ...['-accel', 'tcg,thread=multi,tb-size=256', '-smp', '2', '-m', '2048'],
+    ...['-accel', 'tcg,thread=multi,tb-size=256', '-smp', '2', '-m', '4096'],
     // Page tables of five levels cost a look-up at every miss.
     ...['-machine', 'pc', '-cpu', 'max,la57=off'],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],

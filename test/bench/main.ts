@@ -12,6 +12,7 @@ import { measure } from './measure.ts'
 import { runMicro } from './micro.ts'
 import { type Kind, kinds, type Options, parseOptions, usage } from './options.ts'
 import { formatPlots } from './plot.ts'
+import { leastDisturbed } from './quiet.ts'
 import { type Figures, formatReport, type Machine, type Micro, parseReport, type Report, schema } from './report.ts'
 import type { Case } from './setup.ts'
 import { formatMachine, formatMicro, formatTables } from './table.ts'
@@ -65,7 +66,7 @@ async function measureAll(options: Options, found: (figures: readonly Figures[])
   for (const [place, wanted] of cases.entries()) {
     const { services, endpoints, kind, peer } = wanted
     say(`${place + 1} of ${cases.length}: ${services} × ${endpoints}, ${kind}, ${peer?.name ?? 'penstock'}`)
-    figures.push(await measure(means, wanted, options, say))
+    figures.push(await leastDisturbed(options.tries, () => measure(means, wanted, options, say), say))
     found(figures)
   }
 }

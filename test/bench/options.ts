@@ -1,6 +1,7 @@
 // The command line of hack/bench, as a record; whatever is wrong with it is said in one sentence.
 import { parseArgs } from 'node:util'
 import { mostEndpoints, mostServices } from './objects.ts'
+import { mostStolenPercent } from './quiet.ts'
 
 /** Modes, and variants of iptables where they differ. */
 export const kinds = ['iptables-nft', 'iptables-legacy', 'nftables', 'ipvs'] as const
@@ -47,6 +48,8 @@ export interface Options {
   readonly idleSeconds: number
   /** For a quiet machine before each case, at most. */
   readonly waitSeconds: number
+  /** Of a case from whose machine the host takes too much, at most. */
+  readonly tries: number
   readonly startLimitSeconds: number
   /** For the timed changes of one case, at most. */
   readonly budgetSeconds: number
@@ -74,6 +77,8 @@ Measures the program, and on request another one, at scale on this machine; ever
   --large N               endpoints of the one Service of the large case (default ${mostEndpoints})
   --idle SECONDS          how long idle CPU is measured (default 20)
   --wait SECONDS          for a quiet machine, before each case, at most (default 60)
+  --tries N               measure a case so often at most while the host of this virtual machine takes more than
+                          ${mostStolenPercent} % of it; the try of which it took least counts (default 1)
   --start-limit SECONDS   until a program counts as not programmed (default 300)
   --peer "COMMAND"        measure this proxy too, in the same cases. Split into words, without a shell; these are filled in:
                           {kubeconfig} {hostname} {cluster-cidr} {mode}. The API speaks JSON only, so for kube-proxy:
@@ -98,6 +103,7 @@ const strings = {
   large: { type: 'string' },
   idle: { type: 'string' },
   wait: { type: 'string' },
+  tries: { type: 'string' },
   'start-limit': { type: 'string' },
   peer: { type: 'string' },
   'peer-name': { type: 'string' },
@@ -134,6 +140,7 @@ export function parseOptions(args: readonly string[]): Options {
     large: number('large', values.large ?? defaults.large, 100, mostEndpoints),
     idleSeconds: number('idle', values.idle ?? defaults.idle, 1, 3_600),
     waitSeconds: number('wait', values.wait ?? '60', 0, 3_600),
+    tries: number('tries', values.tries ?? '1', 1, 100),
     startLimitSeconds: number('start-limit', values['start-limit'] ?? '300', 1, 3_600),
     budgetSeconds: number('budget', values.budget ?? '300', 1, 36_000),
     peer: peerOf(values.peer, values['peer-name']),

@@ -40,6 +40,7 @@ export class TracedCluster implements Cluster {
   readonly #mode: string
   readonly #objects = new Map<string, ApiObject>()
   readonly #pods = new Map<string, Pod>()
+  #sent = 0
   #loads: { readonly request: Omit<Request, 'count'>; answers: Answers }[] = []
 
   private constructor(directory: string, mode: string) {
@@ -76,7 +77,8 @@ export class TracedCluster implements Cluster {
     const at = to.lastIndexOf(':')
     const [host, port] = [to.slice(0, at), Number(to.slice(at + 1))]
     const node = nodeFor(from, host)
-    const manifests = join(this.#directory, 'objects.json')
+    // A file for each request: others may be under way, and must not read one that is half written.
+    const manifests = join(this.#directory, `objects-${++this.#sent}.json`)
     await writeFile(manifests, JSON.stringify({ apiVersion: 'v1', kind: 'List', items: [...this.#objects.values()] }))
     const { stdout } = await run(program, [
       ...['trace', '--manifests', manifests, '--hostname-override', node, '--node-address', nodes[node].address],

@@ -180,7 +180,7 @@ class Tables {
   generation = 1
   exists = true
   /** Dumps that are interrupted, and how they say so. */
-  readonly interruptions: ('flag' | 'error' | 'loss' | 'generation' | 'gone')[] = []
+  readonly interruptions: ('flag' | 'error' | 'loss' | 'generation' | 'gone' | 'twice')[] = []
   readonly asked: number[] = []
 
   answer = (messages: readonly NetlinkMessage[]): Answer[] => messages.flatMap(message => this.#one(message))
@@ -226,6 +226,8 @@ class Tables {
       case 'generation':
         this.generation++
         return [...objects, done(sequence)]
+      case 'twice':
+        return [...objects, ...objects, done(sequence)]
       case 'gone':
         this.exists = false
         return [ack(sequence, errno.noEntry)]
@@ -249,6 +251,23 @@ describe('reading', () => {
     const { nft, tables } = open()
     expect(await nft.read(family, table)).toEqual(contents)
     expect(tables.asked.filter(type => type === operationType.getGeneration)).toHaveLength(2)
+  })
+
+  test('elements again, when the set grew meanwhile and one is told of twice', async () => {
+    const { nft, tables } = open()
+    tables.interruptions.push('twice', 'twice')
+    const found: NftElement[] = []
+    await nft.elements(family, table, { name: 'm' }, element => found.push(element))
+    expect(found).toMatchObject([{ key: Buffer.from([0, 0, 0, 7]) }])
+    expect(tables.asked).toHaveLength(3)
+  })
+
+  test('elements as they are, when that never ends', async () => {
+    const { nft, tables } = open()
+    tables.interruptions.push(...Array.from({ length: 9 }, () => 'twice' as const))
+    let count = 0
+    await nft.elements(family, table, { name: 'm' }, () => count++)
+    expect([count, tables.asked.length]).toEqual([2, 5])
   })
 
   test('no table', async () => {

@@ -1,4 +1,5 @@
 // The connection to nf_tables: batches written whole or not at all, and dumps that are all of one generation.
+import { setTimeout as sleep } from 'node:timers/promises'
 import { NetlinkError, type NetlinkMessage, nfgen, nfType, text } from './message.ts'
 import type { NftConnection, NftRefusal } from './nft-connection.ts'
 import { decodeChain, decodeElements, decodeGeneration, decodeRule, decodeSet, decodeTable } from './nft-decode.ts'
@@ -57,6 +58,39 @@ export async function openNft(
 }
 
 /** The connection over an open socket, which it closes in the end. */
+/** For a set to grow; tried longer each time. Milliseconds. */
+const growingMs = 20
+
+/** The elements of all answers, those of one answer in a turn of the event loop. */
+async function inTurns(
+  payloads: readonly Buffer[],
+  signal: AbortSignal | undefined,
+  visit: (element: NftElement) => void,
+): Promise<void> {
+  for (const payload of payloads) {
+    signal?.throwIfAborted()
+    decodeElements(payload, visit)
+    await new Promise(resolve => setImmediate(resolve))
+  }
+}
+
+/**
+ * True where an element was told of twice: then another was passed over. A hash table that has got many elements grows a little
+ * later, by itself, and a dump that goes on after as many elements as it has told of finds them in another order then; the
+ * kernel does not say so (Linux, net/netfilter/nft_set_hash.c, nft_rhash_walk; seen on 6.18 right after 60,000 were written).
+ */
+async function holdsTwice(payloads: readonly Buffer[], signal: AbortSignal | undefined): Promise<boolean> {
+  // One answer is of one moment.
+  if (payloads.length < 2) return false
+  const seen = new Set<string>()
+  let count = 0
+  await inTurns(payloads, signal, ({ key, flags = 0 }) => {
+    seen.add(`${flags} ${key.toString('latin1')}`)
+    count++
+  })
+  return seen.size < count
+}
+
 export class NftSocket implements NftConnection {
   readonly port: number
   readonly #socket: NetlinkSocket
@@ -138,11 +172,12 @@ export class NftSocket implements NftConnection {
     }
     // Kept until the kernel says that nothing is missing; only then elements are handed over, some hundred at a time. Any
     // write to nf_tables interrupts, to other tables too: in the end what there is is taken.
-    for (const payload of await this.#socket.collect(request, signal, attempts, true)) {
-      signal?.throwIfAborted()
-      decodeElements(payload, visit)
-      await new Promise(resolve => setImmediate(resolve))
+    let payloads = await this.#socket.collect(request, signal, attempts, true)
+    for (let attempt = 1; attempt < attempts && (await holdsTwice(payloads, signal)); attempt++) {
+      await sleep(growingMs * attempt, undefined, { signal })
+      payloads = await this.#socket.collect(request, signal, attempts, true)
     }
+    await inTurns(payloads, signal, visit)
   }
 
   close(): Promise<void> {

@@ -189,7 +189,7 @@ export class Committer {
   }
 
   #putBack(owner: string): void {
-    this.program.replace(owner, this.#uncommitted.get(owner) ?? [])
+    this.program.putBack(owner, this.#uncommitted.get(owner) ?? [])
   }
 }
 

@@ -53,17 +53,23 @@ export class DesiredProgram {
     return this.#byOwner.get(owner) ?? []
   }
 
-  /** Makes these the owner's objects; none removes the owner. */
+  /** Makes these the owner's objects; none removes the owner. A key that another has becomes this owner's. */
   replace(owner: string, objects: Iterable<KernelObject>): void {
+    this.#replace(owner, objects, false)
+  }
+
+  /** Gives the owner objects that it had before. A key that another has got since stays that one's. */
+  putBack(owner: string, objects: Iterable<KernelObject>): void {
+    this.#replace(owner, objects, true)
+  }
+
+  #replace(owner: string, objects: Iterable<KernelObject>, yields: boolean): void {
     const before = this.#byOwner.get(owner) ?? []
     const after = [...objects]
     const kept = new Set<string>()
     for (const { key } of after) kept.add(key)
     for (const { key } of before) if (!kept.has(key)) this.#release(key, owner)
-    for (const { key, value } of after) {
-      this.#take(key, owner)
-      this.#place(key, value)
-    }
+    for (const { key, value } of after) if (this.#take(key, owner, yields)) this.#place(key, value)
     if (after.length === 0) this.#byOwner.delete(owner)
     else this.#byOwner.set(owner, after)
   }
@@ -161,14 +167,17 @@ export class DesiredProgram {
     return [...this.#byOwner].filter(([, objects]) => !objects.every(isHeld)).map(([owner]) => owner)
   }
 
-  #take(key: string, owner: string): void {
+  /** False if another keeps the key. */
+  #take(key: string, owner: string, yields: boolean): boolean {
     const holder = this.#ownerOf.get(key)
-    if (holder === owner) return
+    if (holder === owner) return true
     if (holder !== undefined) {
       const others = (this.#displaced.get(key) ?? []).filter(other => other !== owner)
-      this.#displaced.set(key, [...others, holder])
+      this.#displaced.set(key, [...others, yields ? owner : holder])
+      if (yields) return false
     }
     this.#ownerOf.set(key, owner)
+    return true
   }
 
   #release(key: string, owner: string): void {

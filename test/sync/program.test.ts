@@ -165,3 +165,23 @@ describe('objects that owners share', () => {
     expect(program.ownersLacking(held(object('tree', 'to a\nto b'), object('chain', 'other')))).toEqual(['b', 'c'])
   })
 })
+
+it('leaves a key to the owner that has got it since, when another gets back what it had, and gives it back after that one', () => {
+  const program = new DesiredProgram()
+  const former = [
+    { key: 'port', value: 'to a' },
+    { key: 'own', value: 'of a' },
+  ]
+  program.replace('a', former)
+  program.replace('a', [])
+  program.replace('b', [{ key: 'port', value: 'to b' }])
+  program.putBack('a', former)
+  expect([...program.objects].sort()).toEqual([
+    ['own', 'of a'],
+    ['port', 'to b'],
+  ])
+  program.replace('b', [])
+  expect(program.objects.get('port')).toBe('to a')
+  program.replace('a', [])
+  expect([...program.objects]).toEqual([])
+})

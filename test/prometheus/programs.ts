@@ -1,6 +1,7 @@
 // Debian's Prometheus for tests: found on the search path, or unpacked once into the cache, never installed.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { join, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 const root = resolve(import.meta.dirname, '../..')
 
@@ -40,7 +41,7 @@ export interface RunningPrometheus {
   stop(): Promise<void>
 }
 
-/** Starts a Prometheus on a free port of loopback, with its data in a directory; resolves when it listens. */
+/** Starts a Prometheus on a free port of loopback, with its data in a directory; resolves when it is ready. */
 export async function startPrometheus(
   program: string,
   configFile: string,
@@ -52,6 +53,12 @@ export async function startPrometheus(
     { stdio: ['ignore', 'ignore', 'pipe'] },
   )
   const address = await listeningAddress(child)
+  // It listens before it has read its data, and answers 503 until then.
+  for (let tries = 0; tries < 300; tries++) {
+    const { status } = await fetch(`http://${address}/-/ready`)
+    if (status === 200) break
+    await sleep(100)
+  }
   const get = async <T>(path: string): Promise<T> => {
     const response = await fetch(`http://${address}/api/v1/${path}`)
     const answer = (await response.json()) as { readonly status: string; readonly error?: string; readonly data: T }

@@ -283,7 +283,8 @@ export class Syncer {
     } catch (error) {
       if (!(error instanceof CommitError)) throw error
       // That the kernel cannot be asked shows at the next sync; a regular look that fails changes nothing.
-      found = isRegular ? 'put off' : 'unknown'
+      if (isRegular) return
+      found = 'unknown'
     }
     if (found === 'whole' || found === 'put off') return
     if (isRegular && found === 'unknown') this.#comparisonDue = Math.min(this.#comparisonDue, due.since)

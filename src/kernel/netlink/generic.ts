@@ -11,9 +11,12 @@ export const genericHeaderLength = 4
 /** The family that tells of families: GENL_ID_CTRL, its command CTRL_CMD_GETFAMILY, and attributes (linux/genetlink.h). */
 const controller = { family: 16, getFamily: 3, version: 1, idAttribute: 1, nameAttribute: 2 } as const
 
+/** `genlmsghdr`, byte by byte. */
+export const genericHeader = (command: number, version: number): readonly number[] => [command, version, 0, 0]
+
 /** The payload of a message of generic netlink: command, version of the family, attributes. */
 export function encodeGeneric(command: number, version: number, ...attributes: readonly Buffer[]): Buffer {
-  return Buffer.concat([Buffer.from([command, version, 0, 0]), ...attributes])
+  return Buffer.concat([Buffer.from(genericHeader(command, version)), ...attributes])
 }
 
 /** Takes such a payload apart; `attributes` is a view. Throws NetlinkFormatError. */

@@ -1,7 +1,7 @@
 // IPVS in generic netlink: what linux/ip_vs.h numbers, as payloads and back. Pure.
 import { type Family, familyOf, type IP } from '../../net/ip.ts'
 import type { Protocol } from '../../net/protocol.ts'
-import { encodeGeneric, readGeneric } from './generic.ts'
+import { encodeGeneric, genericHeader, readGeneric } from './generic.ts'
 import {
   type Attributes,
   addressFamily,
@@ -130,7 +130,7 @@ const writer = new MessageWriter()
 /** A payload of its own: command and version of the family, and what `write` writes. */
 function payloadOf(command: IpvsCommand, write: () => void): Buffer {
   writer.truncate(0)
-  writer.raw([command, ipvsFamily.version, 0, 0])
+  writer.raw(genericHeader(command, ipvsFamily.version))
   write()
   return Buffer.from(writer.bytes)
 }

@@ -57,7 +57,6 @@ export async function openNft(
   }
 }
 
-/** The connection over an open socket, which it closes in the end. */
 /** For a set to grow; tried longer each time. Milliseconds. */
 const growingMs = 20
 
@@ -91,6 +90,7 @@ async function holdsTwice(payloads: readonly Buffer[], signal: AbortSignal | und
   return seen.size < count
 }
 
+/** The connection over an open socket, which it closes in the end. */
 export class NftSocket implements NftConnection {
   readonly port: number
   readonly #socket: NetlinkSocket

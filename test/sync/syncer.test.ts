@@ -241,15 +241,21 @@ describe.each([
     expect(Math.min(...seen)).toBeGreaterThanOrEqual(7)
   })
 
-  it('what is refused once may be taken at a resync', async () => {
-    let time = 0
+  /** One of three Services was refused, and would be taken now. */
+  const refusedOnce = async (now: () => number) => {
     const kernel = new FakeKernel()
     kernel.names = names
     kernel.refuses = key => key === `chain/${portOf(1)}`
-    const { sync, syncer } = harness({ backend: fakeBackend(kernel), now: () => time, resyncMs: 10_000 })
-    await sync(...upTo(3).flatMap(arrives))
-    expect(syncer.setAsides).toHaveLength(1)
+    const made = harness({ backend: fakeBackend(kernel), now, resyncMs: 10_000 })
+    await made.sync(...upTo(3).flatMap(arrives))
+    expect(made.syncer.setAsides).toHaveLength(1)
     kernel.refuses = () => false
+    return { ...made, kernel }
+  }
+
+  it('what is refused once may be taken at a resync', async () => {
+    let time = 0
+    const { kernel, sync, syncer } = await refusedOnce(() => time)
     time = 9_999
     await sync()
     expect(syncer.setAsides).toHaveLength(1)
@@ -261,12 +267,7 @@ describe.each([
 
   it('what is refused once may be taken later, also where doubts always come before it is time to compare', async () => {
     let time = 0
-    const kernel = new FakeKernel()
-    kernel.names = names
-    kernel.refuses = key => key === `chain/${portOf(1)}`
-    const { sync, syncer } = harness({ backend: fakeBackend(kernel), now: () => time, resyncMs: 10_000 })
-    await sync(...upTo(3).flatMap(arrives))
-    kernel.refuses = () => false
+    const { sync, syncer } = await refusedOnce(() => time)
     const left: number[] = []
     for (time = 9_000; time < 40_000; time += 9_000) {
       syncer.markDoubtful()

@@ -142,7 +142,8 @@ export class Committer {
   async #isolate(refusal: CommitError, signal: AbortSignal): Promise<Counts> {
     const lacking = this.program
       .ownersLacking(await this.#backend.read(signal))
-      .filter(owner => owner !== skeletonOwner)
+      // Whom the kernel has refused lacks what he gave up to others.
+      .filter(owner => owner !== skeletonOwner && !this.#refused.has(owner))
     // What was there before this commit, and nobody has changed, is not at fault; unless the kernel has lost everything.
     const changed = lacking.filter(owner => this.#uncommitted.has(owner))
     const wanted = (changed.length > 0 ? changed : lacking).map(owner => ({

@@ -210,7 +210,10 @@ export class DesiredProgram {
   }
 
   #settleLayout(): void {
-    for (const { key, value } of this.#layout?.drain() ?? []) this.#put(key, value)
+    for (const { key, value } of this.#layout?.drain() ?? []) {
+      // What an entry no longer stands for may be an owner's own object by now.
+      if (value !== undefined || !this.#ownerOf.has(key)) this.#put(key, value)
+    }
   }
 }
 

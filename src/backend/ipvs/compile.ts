@@ -5,7 +5,7 @@ import { nodePortIPs } from '../../policy/node-ports.ts'
 import type { Endpoint, EndpointChoice, Frontend, ServicePort } from '../../policy/service-port.ts'
 import type { KernelObject } from '../backend.ts'
 import { addressEntry, bundleEntry, poolEntry } from './layout.ts'
-import { addressKey, memberKey, type SetRole, serverKey, setName, virtualServer } from './names.ts'
+import { memberKey, type SetRole, serverKey, setName, virtualServer } from './names.ts'
 import { optionsOf, parseScheduling, poolOptionsOf, realServers, type Scheduling, serverValue } from './servers.ts'
 import { commentOf, frontendElement, rangeElement } from './sets.ts'
 
@@ -58,7 +58,7 @@ export function* compileServicePort(
       yield bundleEntry(virtualServer(port.protocol, address, frontend.port), rank, owner, objects)
     } else {
       yield* objects
-      yield addressEntry(address, owner, [{ key: addressKey(address), value: '' }, member('ADDRESS', address)])
+      yield addressEntry(address, owner)
     }
     if (traffic === 'external') forNode.push(frontend)
   }

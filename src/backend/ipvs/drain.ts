@@ -35,6 +35,8 @@ export class Drainer {
   /** Virtual servers that go with the last of their real servers. */
   readonly #givenUp = new Set<VirtualServer>()
   #timer: NodeJS.Timeout | undefined
+  /** The timer has ended, and what it was for has not. */
+  #isLooking = false
   #wait = firstLookMs
   /** When the timer ends. */
   #due = 0
@@ -72,6 +74,27 @@ export class Drainer {
     this.#arm()
   }
 
+  /**
+   * The kernel was read: it drains these, and no others. What a commit that failed on the way has done to others is not known
+   * here. How long each has been drained stays known.
+   */
+  found(
+    draining: readonly { readonly server: VirtualServer; readonly real: string }[],
+    givenUp: readonly VirtualServer[],
+  ): void {
+    const before = new Map(this.#since)
+    this.#since.clear()
+    this.#givenUp.clear()
+    for (const { server, real } of draining) this.add(server, real)
+    for (const server of givenUp) this.giveUp(server)
+    for (const [server, reals] of this.#since) {
+      for (const real of reals.keys()) {
+        const since = before.get(server)?.get(real)
+        if (since !== undefined) reals.set(real, since)
+      }
+    }
+  }
+
   /** It is wanted again. */
   takeBack(server: VirtualServer): void {
     this.#givenUp.delete(server)
@@ -106,25 +129,38 @@ export class Drainer {
     this.#timer = undefined
   }
 
-  /** One look: deletes what has no connections, or has had its time. A kernel that does not answer is asked next time. */
+  /**
+   * One look: deletes what has no connections, or has had its time. A kernel that does not answer is asked next time. It takes
+   * turns with commits (`alone`), some virtual servers at a time where the kernel can be asked so: they do not wait long.
+   */
   async look(): Promise<void> {
     try {
-      await this.#look()
+      let left = [...this.#since.keys()]
+      while (left.length > 0 && this.#since.size > 0) {
+        const { loadsPerTurn } = await this.#options.kernel()
+        const part = left.slice(0, loadsPerTurn)
+        left = left.slice(part.length)
+        await this.alone(() => this.#look(part))
+        // Small dumps are answered at once: somebody else gets a turn now and then.
+        if (left.length > 0) await new Promise(next => setImmediate(next))
+      }
     } catch (error) {
       if (!(error instanceof CommitError)) throw error
     }
   }
 
-  async #look(): Promise<void> {
+  async #look(servers: readonly VirtualServer[]): Promise<void> {
     const { family, now } = this.#options
-    if (this.#since.size === 0) return
+    const drained = servers.filter(server => this.#since.has(server))
+    if (drained.length === 0) return
     const kernel = await this.#options.kernel()
     const over: { server: VirtualServer; real: string }[] = []
-    const loads = await kernel.loads([...this.#since.keys()], family)
-    for (const [server, reals] of this.#since) {
-      for (const [real, since] of reals) {
+    const loads = await kernel.loads(drained, family)
+    for (const server of drained) {
+      for (const [real, since] of this.#since.get(server) ?? []) {
         const load = loadOf(loads, server, real, family)
-        // Gone, or somebody has given it its weight back.
+        // Gone, or it has its weight back: then the virtual server is in use, too.
+        if (load !== undefined && load.weight > 0) this.#givenUp.delete(server)
         if (load === undefined || load.weight > 0) this.forget(server, real)
         else if (load.connections === 0 || now() - since >= drainLimitMs(server)) over.push({ server, real })
       }
@@ -133,7 +169,7 @@ export class Drainer {
       [...(this.#since.get(server)?.keys() ?? [])].some(
         real => !over.some(item => item.server === server && item.real === real),
       )
-    const ended = [...this.#givenUp].filter(server => !left(server))
+    const ended = drained.filter(server => this.#givenUp.has(server) && !left(server))
     if (over.length + ended.length === 0) return
     const commands: ServerCommand[] = [
       ...over.map(({ server, real }): ServerCommand => ({ kind: 'delete-real', server, real })),
@@ -147,7 +183,8 @@ export class Drainer {
 
   /** Sets the next look, or brings it forward. */
   #arm(): void {
-    if (this.#since.size === 0) return
+    // A look that goes on sets the next one at its end.
+    if (this.#since.size === 0 || this.#isLooking) return
     const due = this.#options.now() + this.#wait
     if (this.#timer !== undefined && this.#due <= due) return
     clearTimeout(this.#timer)
@@ -155,7 +192,11 @@ export class Drainer {
     this.#timer = setTimeout(() => {
       this.#timer = undefined
       this.#wait = Math.min(this.#wait * 1.5, longestWaitMs)
-      void this.alone(() => this.look()).finally(() => this.#arm())
+      this.#isLooking = true
+      void this.look().finally(() => {
+        this.#isLooking = false
+        this.#arm()
+      })
     }, this.#wait)
     // A daemon that ends leaves them at weight 0; the next one finds them there.
     this.#timer.unref()

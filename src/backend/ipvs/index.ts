@@ -121,8 +121,7 @@ export function ipvsBackend({ family, exec, settings = defaultIpvsSettings, vari
       drainer.alone(async () => {
         const options = { family, excludeCIDRs: settings.excludeCIDRs }
         const { program, draining, givenUp } = await read(await kernel(), exec, await tools.find(), options, signal)
-        for (const { server, real } of draining) drainer.add(server, real)
-        for (const server of givenUp) drainer.giveUp(server)
+        drainer.found(draining, givenUp)
         const known = [...program.keys()].find(key => key.startsWith('virtual '))
         witness = known?.slice('virtual '.length)
         return program

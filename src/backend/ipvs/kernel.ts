@@ -30,6 +30,8 @@ export interface IpvsKernel {
   addresses(family: Family, signal: AbortSignal): Promise<IP[] | undefined>
   hasDevice(signal: AbortSignal): Promise<boolean>
   hasServer(server: VirtualServer, family: Family, signal: AbortSignal): Promise<boolean>
+  /** How many virtual servers `loads` is best asked for at once: it answers at once, in a fraction of a millisecond, or by one listing. */
+  readonly loadsPerTurn: number
   /** What the real servers of these have to do; as `loadOf` reads it. A virtual server that is gone is not in it. */
   loads(servers: readonly VirtualServer[], family: Family, signal?: AbortSignal): Promise<Loads>
   /** Carries commands out in their order. Returns those that the kernel refused; later ones may not have been tried then. */

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import type { Family, IP } from '../../net/ip.ts'
 import type { Protocol } from '../../net/protocol.ts'
 import type { KernelObject, Layout, Program } from '../backend.ts'
-import { markHex, markOf, memberKey, serverKey, setName, type VirtualServer } from './names.ts'
+import { addressKey, markHex, markOf, memberKey, serverKey, setName, type VirtualServer } from './names.ts'
 import { type ServerState, serverValue } from './servers.ts'
 
 /** A virtual server by mark: what this node and its pods use instead of those at the elements' addresses. */
@@ -20,9 +20,23 @@ export interface Pool {
 
 const separator = '\t'
 
-/** One Service port's need for an address; the objects are the same for all. */
-export const addressEntry = (address: IP, owner: string, objects: readonly KernelObject[]): KernelObject =>
-  entry(`address ${address}`, 0, owner, objects)
+/** One Service port's need for an address on the device. */
+export const addressEntry = (address: IP, owner: string): KernelObject => ({
+  key: ['@', addressKey(address), 0, owner].join(separator),
+  value: '',
+})
+
+const isAddress = (slot: string): boolean => slot.startsWith('address ')
+
+/** What an address that is needed comes to; its slot is called like its key. */
+function objectsOfAddress(slot: string): KernelObject[] {
+  const address = slot.slice('address '.length)
+  const set = setName(address.includes(':') ? 'IPv6' : 'IPv4', 'ADDRESS')
+  return [
+    { key: slot, value: '' },
+    { key: memberKey(set, address), value: '' },
+  ]
+}
 
 /** One Service port's objects for a frontend; of several the one of the lowest rank is taken, then the first owner. */
 export const bundleEntry = (
@@ -30,10 +44,8 @@ export const bundleEntry = (
   rank: number,
   owner: string,
   objects: readonly KernelObject[],
-): KernelObject => entry(server, rank, owner, objects)
-
-const entry = (slot: string, rank: number, owner: string, objects: readonly KernelObject[]): KernelObject => ({
-  key: ['@', slot, rank, owner].join(separator),
+): KernelObject => ({
+  key: ['@', server, rank, owner].join(separator),
   value: JSON.stringify(objects.map(({ key, value }) => [key, value])),
 })
 
@@ -49,6 +61,9 @@ export const poolEntry = (owner: string, pool: Pool): KernelObject => ({
 const placeBits = 2
 const hashOf = (owner: string): number => createHash('sha256').update(owner).digest().readUInt16BE(0) & 0x3fff
 
+const markPrefixes = (['IPv4', 'IPv6'] as const).map(family => memberKey(setName(family, 'MARK'), ''))
+const isMark = (key: string): boolean => markPrefixes.some(prefix => key.startsWith(prefix))
+
 const isPool = (slot: string): boolean => slot.startsWith('pool ')
 
 interface Slot {
@@ -61,8 +76,12 @@ interface Slot {
 /** A fresh layout. */
 export function ipvsLayout(): Layout {
   const slots = new Map<string, Slot>()
+  const addresses = new AddressNeeds()
   const dirty = new Set<string>()
-  /** Keys that pools want, by the slots that want them: a frontend may pass from one Service to another. */
+  /**
+   * Keys that pools want, and marks, by the slots that want them: a frontend may pass from one Service to another, or become
+   * one at the node's own address.
+   */
   const wanted = new Map<string, Map<string, string>>()
   const want = (key: string, slot: string, value: string | undefined): string | undefined => {
     const by = wanted.get(key) ?? new Map<string, string>()
@@ -106,11 +125,17 @@ export function ipvsLayout(): Layout {
   /** What an entry stands for, as far as it is the one that is taken. */
   const objectsOf = ({ key, value }: KernelObject): KernelObject[] => {
     const [name, member] = split(key)
+    if (isAddress(name)) return objectsOfAddress(name)
     if (!isPool(name)) return (JSON.parse(value) as [string, string][]).map(([of, to]) => ({ key: of, value: to }))
     const own = marked.get(member.slice(member.indexOf(separator) + 1))
     return own === undefined ? [] : [...objectsOfPool(own)].map(([of, to]) => ({ key: of, value: to }))
   }
   const settle = function* (name: string): Generator<{ readonly key: string; readonly value: string | undefined }> {
+    if (isAddress(name)) {
+      const isNeeded = addresses.has(name)
+      for (const { key, value } of objectsOfAddress(name)) yield { key, value: isNeeded ? value : undefined }
+      return
+    }
     const slot = slots.get(name)
     if (slot === undefined) return
     const before = slot.objects
@@ -118,7 +143,7 @@ export function ipvsLayout(): Layout {
     if (slot.entries.size === 0) slots.delete(name)
     const settled = (key: string, value: string | undefined) => ({
       key,
-      value: isPool(name) ? want(key, name, value) : value,
+      value: isPool(name) || isMark(key) ? want(key, name, value) : value,
     })
     for (const key of before.keys()) if (!slot.objects.has(key)) yield settled(key, undefined)
     for (const [key, value] of slot.objects) if (before.get(key) !== value) yield settled(key, value)
@@ -127,6 +152,10 @@ export function ipvsLayout(): Layout {
     isEntry: key => key.startsWith(`@${separator}`),
     set({ key, value }) {
       const [name, member] = split(key)
+      if (isAddress(name)) {
+        if (addresses.add(name, key)) dirty.add(name)
+        return
+      }
       let slot = slots.get(name)
       if (slot === undefined) {
         slot = { entries: new Map(), objects: new Map() }
@@ -138,6 +167,10 @@ export function ipvsLayout(): Layout {
     },
     delete(key) {
       const [name, member] = split(key)
+      if (isAddress(name)) {
+        if (addresses.delete(name, key)) dirty.add(name)
+        return
+      }
       if (slots.get(name)?.entries.delete(member) === true) dirty.add(name)
     },
     concerns: (entry, key) => objectsOf(entry).some(object => object.key === key),
@@ -150,6 +183,33 @@ export function ipvsLayout(): Layout {
       for (const name of dirty) yield* settle(name)
       dirty.clear()
     },
+  }
+}
+
+/** Which entries need an address. Nearly every address is that of one Service port: of such its entry alone is held. */
+class AddressNeeds {
+  readonly #needs = new Map<string, string | Set<string>>()
+
+  has(slot: string): boolean {
+    return this.#needs.has(slot)
+  }
+
+  /** True if it is the first to need the address. */
+  add(slot: string, entry: string): boolean {
+    const known = this.#needs.get(slot)
+    if (known === undefined) this.#needs.set(slot, entry)
+    else if (typeof known !== 'string') known.add(entry)
+    else if (known !== entry) this.#needs.set(slot, new Set([known, entry]))
+    return known === undefined
+  }
+
+  /** True if nobody needs the address any more. */
+  delete(slot: string, entry: string): boolean {
+    const known = this.#needs.get(slot)
+    if (known === undefined) return false
+    if (typeof known === 'string') return known === entry && this.#needs.delete(slot)
+    known.delete(entry)
+    return known.size === 0 && this.#needs.delete(slot)
   }
 }
 

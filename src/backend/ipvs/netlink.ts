@@ -69,6 +69,7 @@ export function overNetlink({ ipvs, sets, route }: IpvsNetlink, load: () => Prom
     addresses: (family, signal) => answered('rtnetlink', () => readAddresses(route, family, signal)),
     hasDevice: () => answered('rtnetlink', async () => (await route.link(device)) !== undefined),
     hasServer: (server, family) => answered('IPVS', () => ipvs.hasService(serviceId(server, family))),
+    loadsPerTurn: 4,
     loads: (servers, family, signal) =>
       answered('IPVS', async () => {
         const found = new Map<VirtualServer, Map<string, Load>>()

@@ -25,7 +25,7 @@ export function plan(delta: Delta, program: Program, family: Family, limits: Res
       parsed.kind === 'set' && from !== undefined && to !== undefined ? [parsed.name] : [],
     ),
   )
-  const glue = glueOf(delta)
+  const glue = glueOf(changes)
   const steps: Step[] = []
   const step = (
     tool: Exclude<Tool, 'iptables'>,
@@ -68,11 +68,18 @@ function changesOf(delta: Delta): Change[] {
   return changes
 }
 
-const glueOf = (delta: Delta): Delta => ({
-  added: delta.added.filter(({ key }) => isGlue(key)),
-  changed: delta.changed.filter(({ key }) => isGlue(key)),
-  removed: delta.removed.filter(({ key }) => isGlue(key)),
-})
+function glueOf(changes: readonly Change[]): Delta {
+  const added: KernelObject[] = []
+  const changed: { key: string; from: string; to: string }[] = []
+  const removed: KernelObject[] = []
+  for (const { key, parsed, from, to } of changes) {
+    if (parsed.kind !== 'glue') continue
+    if (from === undefined) added.push({ key, value: to ?? '' })
+    else if (to === undefined) removed.push({ key, value: from })
+    else changed.push({ key, from, to })
+  }
+  return { added, changed, removed }
+}
 
 function* glueIn(program: Program): Iterable<KernelObject> {
   for (const [key, value] of program) if (isGlue(key)) yield { key, value }
@@ -184,12 +191,15 @@ function changeServer(
   drained: Command[],
 ): void {
   const wanted = parseServerValue(to)
-  const held = from === undefined ? undefined : parseServerValue(from)
-  if (held?.options !== wanted.options) {
-    filled.push({ kind: held === undefined ? 'add-server' : 'edit-server', server, options: wanted.options })
+  if (from === undefined) {
+    filled.push({ kind: 'add-server', server, options: wanted.options })
+    for (const line of wanted.real) filled.push({ kind: 'add-real', server, real: realOf(line), weight: 1 })
+    return
   }
-  const before = new Set((held?.real ?? []).map(realOf))
-  const unchanged = new Set(held?.real ?? [])
+  const held = parseServerValue(from)
+  if (held.options !== wanted.options) filled.push({ kind: 'edit-server', server, options: wanted.options })
+  const before = new Set(held.real.map(realOf))
+  const unchanged = new Set(held.real)
   const after = new Set(wanted.real.map(realOf))
   for (const line of wanted.real) {
     if (unchanged.has(line)) continue

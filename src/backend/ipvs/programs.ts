@@ -47,6 +47,7 @@ export function programs(exec: Exec): IpvsKernel {
       const result = await exec.run('ipvsadm', args, { signal, timeoutMs })
       return result.exitCode === 0 || !/No such service/i.test(result.stderr)
     },
+    loadsPerTurn: Number.POSITIVE_INFINITY,
     loads: (servers, family, signal) => readLoads(exec, servers, family, signal),
     change: (commands, family, signal) => change(exec, commands, family, signal),
     fingerprint: (family, signal) => fingerprint(exec, family, signal),

@@ -1,7 +1,10 @@
 // Endpoints that go keep their connections, foreign virtual servers are left alone, and a mode that is given up gives way.
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { CommitError } from '../../../src/backend/backend.ts'
+import { Drainer } from '../../../src/backend/ipvs/drain.ts'
 import { type IpvsOptions, ipvsBackend } from '../../../src/backend/ipvs/index.ts'
+import { virtualServer } from '../../../src/backend/ipvs/names.ts'
+import { overNetlink } from '../../../src/backend/ipvs/netlink.ts'
 import { defaultIpvsSettings } from '../../../src/backend/ipvs/settings.ts'
 import { type IP, parseCIDR, parseIP } from '../../../src/net/ip.ts'
 import type { Protocol } from '../../../src/net/protocol.ts'
@@ -102,6 +105,13 @@ async function pass(ms: number): Promise<void> {
   }
 }
 
+const atExternalIP: Partial<ServicePort> = {
+  frontends: [{ kind: 'ExternalIP', address: ip('192.0.2.80'), port: 80, traffic: 'external' }],
+}
+const elsewhere: ServicePort['frontends'] = [
+  { kind: 'ClusterIP', address: ip('10.96.0.99'), port: 80, traffic: 'internal' },
+]
+
 const minutes = (count: number): number => count * 60_000
 
 describe.each(means)('an endpoint that goes, by %s', by => {
@@ -180,6 +190,25 @@ describe.each(means)('an endpoint that goes, by %s', by => {
     expect((await last.backend.read(signal)).size).toBe(0)
   })
 
+  test('a virtual server by mark that is wanted again stays, also where the commit that took it back failed on the way', async () => {
+    const node = new Node(by)
+    const local = port('TCP', ['10.0.0.1', '10.0.0.2'], { externalMasquerade: false, ...atExternalIP })
+    const marked = async (): Promise<number> =>
+      (await node.machine.run('ipvsadm', ['-Sn'])).stdout.match(/^-A -f /gm)?.length ?? 0
+    await node.wants(local)
+    expect(await marked()).toBe(1)
+    await node.wants(port('TCP', ['10.0.0.1', '10.0.0.2'], atExternalIP))
+    const other = port('TCP', ['10.0.0.3'], { name: 'a/bad:p', scheduler: 'nosuch', frontends: elsewhere })
+    await expect(node.wants(local, other)).rejects.toMatchObject({ kind: 'refused' })
+    node.program.replace('a/bad:p/TCP', [])
+    await node.compare()
+    await node.settle()
+    await pass(10_000)
+    expect(await marked()).toBe(1)
+    await node.compare()
+    expect(node.program.pending()).toEqual({ added: [], changed: [], removed: [] })
+  })
+
   test('the last one of a Service drains too, while new connections are refused', async () => {
     const node = new Node(by)
     await node.wants(port('TCP', ['10.0.0.1']))
@@ -190,6 +219,34 @@ describe.each(means)('an endpoint that goes, by %s', by => {
     const packet = { src: ip('10.9.9.9'), dst: ip('10.96.0.20'), port: 80, protocol: 'TCP' } as const
     expect(node.backend.trace(await node.backend.read(signal), packet, network).verdict).toBe('reject')
   })
+})
+
+test('a commit waits for some virtual servers of a look, not for all of them', async () => {
+  const kernel = overNetlink(new StrictIpvs().netlink(), async () => undefined)
+  const order: string[] = []
+  let committed: Promise<void> | undefined
+  const drainer = new Drainer({
+    family: 'IPv4',
+    kernel: async () => ({
+      ...kernel,
+      loadsPerTurn: 16,
+      loads(servers, family) {
+        order.push(`${servers.length} looked at`)
+        committed ??= drainer.alone(async () => {
+          order.push('a commit')
+        })
+        return kernel.loads(servers, family)
+      },
+    }),
+  })
+  for (let host = 1; host <= 40; host++) drainer.add(virtualServer('TCP', ip(`10.96.1.${host}`), 80), '10.0.0.1:8080')
+  expect(drainer.size).toBe(40)
+  await drainer.look()
+  await committed
+  expect(order).toEqual(['16 looked at', 'a commit', '16 looked at', '8 looked at'])
+  // None of them is in that kernel.
+  expect(drainer.size).toBe(0)
+  drainer.stop()
 })
 
 describe.each(means)('what others keep in IPVS, by %s', by => {

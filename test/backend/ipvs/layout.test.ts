@@ -7,7 +7,10 @@ import { parseIP } from '../../../src/net/ip.ts'
 
 const address = parseIP('10.96.0.20')
 if (address === undefined) throw new Error('10.96.0.20 is an address')
-const bound = { key: 'address 10.96.0.20', value: '' }
+const bound = [
+  { key: 'address 10.96.0.20', value: '' },
+  { key: 'member PENSTOCK-ADDRESS 10.96.0.20', value: '' },
+]
 const pool = (real: string, elements: readonly string[]) => ({
   family: 'IPv4' as const,
   protocol: 'TCP' as const,
@@ -19,15 +22,22 @@ const pool = (real: string, elements: readonly string[]) => ({
 describe('an address', () => {
   test('stays while one of its Service ports is left', () => {
     const layout = ipvsLayout()
-    const [first, second] = ['a/web:http/TCP', 'a/web:https/TCP'].map(owner => addressEntry(address, owner, [bound]))
+    const [first, second] = ['a/web:http/TCP', 'a/web:https/TCP'].map(owner => addressEntry(address, owner))
     if (first === undefined || second === undefined) throw new Error('there are two')
     layout.set(first)
     layout.set(second)
-    expect([...layout.drain()]).toEqual([bound])
+    expect([...layout.drain()]).toEqual(bound)
+    layout.delete(first.key)
+    expect([...layout.drain()]).toEqual([])
+    layout.set(second)
     layout.delete(first.key)
     expect([...layout.drain()]).toEqual([])
     layout.delete(second.key)
-    expect([...layout.drain()]).toEqual([{ key: bound.key, value: undefined }])
+    layout.delete(second.key)
+    expect([...layout.drain()]).toEqual(bound.map(({ key }) => ({ key, value: undefined })))
+    layout.set(first)
+    layout.delete(first.key)
+    expect([...layout.drain()].filter(({ value }) => value !== undefined)).toEqual([])
   })
 })
 
@@ -137,7 +147,7 @@ describe('marks', () => {
 test('the same entries come to the same objects, whatever came and went on the way', () => {
   const owner = fc.constantFrom('a/a/TCP', 'a/b/TCP', 'a/c/TCP', 'b/a/UDP')
   const entry = fc.oneof(
-    owner.map(name => addressEntry(address, name, [bound])),
+    owner.map(name => addressEntry(address, name)),
     fc
       .tuple(owner, fc.nat(1), fc.constantFrom('x', 'y'))
       .map(([name, rank, value]) => bundleEntry('tcp 192.168.100.1:80', rank, name, [{ key: 'k', value }])),

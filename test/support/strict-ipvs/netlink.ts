@@ -268,15 +268,13 @@ function route({ devices }: StrictKernel, apply: Apply<RouteOperation>): RouteCo
     },
     async addresses(index, family, visit) {
       await later()
-      const device = devices.all().find(one => one.index === index)
-      for (const address of device?.addresses ?? []) {
-        if (familyOf(address) !== family) continue
-        visit({
-          index,
-          address,
-          prefix: family === 'IPv4' ? 32 : 128,
-          deprecated: device?.deprecated.has(address) ?? false,
-        })
+      for (const device of devices.all()) {
+        if (index !== undefined && device.index !== index) continue
+        for (const address of device.addresses) {
+          if (familyOf(address) !== family) continue
+          const deprecated = device.deprecated.has(address)
+          visit({ index: device.index, address, prefix: family === 'IPv4' ? 32 : 128, deprecated })
+        }
       }
     },
     close: async () => undefined,

@@ -1,12 +1,14 @@
 // How flows are asked for and read: netlink's bytes, and the lines of the program `conntrack`.
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { flowsOver } from '../../src/kernel/conntrack-flows.ts'
 import { createRequest, dumpRequest, readFlow, removeRequest } from '../../src/kernel/conntrack-messages.ts'
 import { parseFlows, toolFlows } from '../../src/kernel/conntrack-tool.ts'
 import type { Exec, ExecResult } from '../../src/kernel/exec.ts'
-import { NetlinkFormatError, u8 } from '../../src/kernel/netlink/message.ts'
+import { encodeMessage, flag, NetlinkFormatError, u8 } from '../../src/kernel/netlink/message.ts'
 import type { Flow } from '../../src/net/flow.ts'
 import { type Family, type IP, ipFromHex } from '../../src/net/ip.ts'
+import { ack, done, errno, FakeKernel } from '../netlink/fake-kernel.ts'
 
 const address = (family: Family): fc.Arbitrary<IP> => {
   const length = family === 'IPv4' ? 4 : 16
@@ -24,6 +26,44 @@ const flowOf = (family: Family): fc.Arbitrary<Flow> =>
     replySource: address(family),
     replySourcePort: port,
   })
+
+/** A kernel whose listing loses something so often; it has one flow, which is stale. */
+async function removalAfter(losses: number) {
+  const flow: Flow = {
+    source: '10.0.0.1' as IP,
+    sourcePort: 1,
+    destination: '10.96.0.10' as IP,
+    destinationPort: 53,
+    replySource: '10.0.0.9' as IP,
+    replySourcePort: 53,
+  }
+  const { payload } = createRequest('IPv4', flow, 60)
+  let left = losses
+  let removals = 0
+  const kernel = new FakeKernel(([asked, ...more]) => {
+    if (asked === undefined) return []
+    if (asked.type !== dumpRequest({ family: 'IPv4' }).type) {
+      removals += 1 + more.length
+      return [asked, ...more].map(({ sequence }) => ack(sequence))
+    }
+    const found = encodeMessage({ type: 256, flags: flag.multi, sequence: asked.sequence }, payload)
+    return [found, ...(left-- > 0 ? [errno.noBuffers] : []), done(asked.sequence)]
+  })
+  const flows = flowsOver(async () => kernel.socket(), { remove: () => expect.unreachable() })
+  const removal = await flows.remove({ family: 'IPv4' }, () => true, new AbortController().signal)
+  return { removal, removals }
+}
+
+test('a listing of which a part got lost is made again', async () => {
+  expect(await removalAfter(2)).toEqual({ removal: { seen: 1, removed: 1 }, removals: 1 })
+})
+
+test('where that is so each time, what was found goes, and somebody hears of it', async () => {
+  expect(await removalAfter(3)).toEqual({
+    removal: { seen: 1, removed: 1, problem: 'the kernel did not list all UDP flows, 3 times' },
+    removals: 1,
+  })
+})
 
 describe('netlink', () => {
   test.each(['IPv4', 'IPv6'] as const)('a flow of %s is read as it was written', family => {

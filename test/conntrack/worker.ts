@@ -4,7 +4,7 @@ import { createSocket, type Socket } from 'node:dgram'
 import { connect, createServer, type Socket as TcpSocket } from 'node:net'
 import { type Cleaning, FlowKeeper } from '../../src/conntrack/keeper.ts'
 import type { ServedPort } from '../../src/conntrack/table.ts'
-import { machineFlows } from '../../src/kernel/conntrack-flows.ts'
+import { flowsOver, machineFlows } from '../../src/kernel/conntrack-flows.ts'
 import { createRequest, dumpRequest, readFlow } from '../../src/kernel/conntrack-messages.ts'
 import { toolFlows } from '../../src/kernel/conntrack-tool.ts'
 import { machineExec } from '../../src/kernel/exec.ts'
@@ -186,7 +186,16 @@ function makeKeeper({ family, means, nodeAddresses }: KeepParams) {
   return { keeper, cleanings, problems }
 }
 
-const methods = { serve, ask, send, tell, insert, fill, list, count, keep }
+/** Removes the flow from this source port over netlink; returns how many went. */
+async function removeFrom({ family, sourcePort }: { family: Family; sourcePort: number }): Promise<number> {
+  const flows = flowsOver(() => openNetlink('netfilter'), {
+    remove: () => Promise.reject(new Error('there is no netlink')),
+  })
+  const isStale = (flow: Flow): boolean => flow.sourcePort === sourcePort
+  return (await flows.remove({ family }, isStale, new AbortController().signal)).removed
+}
+
+const methods = { serve, ask, send, tell, insert, fill, list, count, keep, removeFrom }
 export type WorkerMethods = typeof methods
 
 answerCalls(methods)

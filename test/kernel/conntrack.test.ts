@@ -2,6 +2,8 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { ServedPort } from '../../src/conntrack/table.ts'
+import { parseFlows } from '../../src/kernel/conntrack-tool.ts'
+import type { Flow } from '../../src/net/flow.ts'
 import type { Family, IP } from '../../src/net/ip.ts'
 import type { Frontend } from '../../src/policy/service-port.ts'
 import type { Kept, KeptFlow, WorkerMethods } from '../conntrack/worker.ts'
@@ -230,6 +232,55 @@ describe.each([
     expect(await removedBy({ 'a/dns': [udp(ports, [old])] })).toBe(0)
     expect(await removedBy({ 'a/dns': [udp(ports, [fresh])] })).toBe(1)
     expect((await flows()).map(({ sourcePort }) => sourcePort)).toEqual([foreign])
+  })
+})
+
+describe.each(['IPv4', 'IPv6'] as const)('%s: netlink and the program conntrack see the same flows', family => {
+  const { client: source, vip: destination, pods: podAddresses } = places[family]
+  const [replySource] = podAddresses
+  const flow = (sourcePort: number): Flow => ({
+    source: source as IP,
+    sourcePort,
+    destination: destination as IP,
+    destinationPort: 53,
+    replySource: replySource as IP,
+    replySourcePort: 5353,
+  })
+  const program = (command: string, ...args: readonly string[]): Promise<string> => {
+    // Ports are options of the protocol: it comes before them. What is made has its family from its addresses.
+    const of = command === '-I' ? [] : ['-f', family.toLowerCase()]
+    const argv = ['conntrack', command, ...of, '-p', 'udp', ...args]
+    return sandbox.check({ namespace: 'node', argv })
+  }
+  const listed = async (): Promise<Flow[]> =>
+    parseFlows(await program('-L')).sort((a, b) => a.sourcePort - b.sourcePort)
+  const read = async (): Promise<Flow[]> =>
+    (await node.call('list', { family })).map(({ id, ...rest }) => rest).sort((a, b) => a.sourcePort - b.sourcePort)
+  const [byNetlink, byProgram] = [newPort(), newPort()]
+  const { source: from, destination: to } = flow(0)
+
+  beforeAll(async () => {
+    await sandbox.exec({ namespace: 'node', argv: ['conntrack', '-F'] })
+  })
+
+  test('what netlink makes, the program lists as it was meant', async () => {
+    await node.call('insert', { family, flows: [flow(byNetlink)] })
+    expect(await listed()).toEqual([flow(byNetlink)])
+  })
+
+  test('what the program makes, netlink reads as it was meant', async () => {
+    const there = ['-s', from, '-d', to, '--orig-port-src', `${byProgram}`, '--orig-port-dst', '53']
+    const back = ['-r', replySource, '-q', from, '--reply-port-src', '5353', '--reply-port-dst', `${byProgram}`]
+    await program('-I', ...there, ...back, '-t', '60')
+    expect(await read()).toEqual([flow(byNetlink), flow(byProgram)])
+    expect(await listed()).toEqual([flow(byNetlink), flow(byProgram)])
+  })
+
+  test('what netlink removes, the program lists no more; what the program removes, netlink does not read', async () => {
+    expect(await node.call('removeFrom', { family, sourcePort: byNetlink })).toBe(1)
+    expect(await listed()).toEqual([flow(byProgram)])
+    await program('-D', '--orig-port-src', `${byProgram}`)
+    expect(await read()).toEqual([])
   })
 })
 

@@ -23,6 +23,8 @@ export class FakeKernel {
   readonly sent: Buffer[] = []
   /** How many of them were sent on a thread. */
   sentOffLoop = 0
+  /** Nothing can be received, and never will be. */
+  isSilent = false
   /** Sends fail with these first. */
   readonly sendErrors: number[] = []
   readonly #answers: Answer[] = []
@@ -62,8 +64,8 @@ export class FakeKernel {
       },
       recvAsync: async (_, into) => ({ result: recv(into), errno: this.#errno }),
       errno: () => this.#errno,
-      watch(_, readable) {
-        const handle = setImmediate(readable)
+      watch: (_, readable) => {
+        const handle = this.isSilent ? undefined : setImmediate(readable)
         return { close: () => clearImmediate(handle) }
       },
     }
@@ -71,6 +73,12 @@ export class FakeKernel {
 
   socket(): NetlinkSocket {
     return new NetlinkSocket(this.libc, 3, false)
+  }
+
+  /** A socket that hears these, whoever did not ask. */
+  subscriber(...told: readonly Answer[]): NetlinkSocket {
+    this.#answers.push(...told)
+    return new NetlinkSocket(this.libc, 3, true)
   }
 
   #fail(code: number): number {

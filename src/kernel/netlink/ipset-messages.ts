@@ -3,7 +3,6 @@
 import { bitsOf, type CIDR, type Family, familyOf, type IP } from '../../net/ip.ts'
 import { type Attributes, addressBytes, addressFamily, familyOfNumber, field, readAddress } from './generic-fields.ts'
 import {
-  attribute,
   be16,
   be32,
   eachAttribute,
@@ -17,6 +16,7 @@ import {
   text,
   u8,
 } from './message.ts'
+import { MessageWriter } from './writer.ts'
 
 /** NFNL_SUBSYS_IPSET. */
 const subsystem = 6
@@ -52,7 +52,6 @@ const version: Readonly<Record<Family, number>> = { IPv4: 1, IPv6: 2 }
 const withFlag = { counters: 8, comment: 16, forceAdd: 32, skbinfo: 64 } as const
 /** IPSET_FLAG_NOMATCH, of an element. */
 const noMatch = 4
-const nestedBit = 0x8000
 /** NLA_F_NET_BYTEORDER: ipset insists on it. */
 const netOrder = 0x4000
 
@@ -107,17 +106,21 @@ export interface IpsetElement {
   readonly noMatch?: boolean
 }
 
-const addressPart = (type: number, ip: IP): Buffer =>
-  attribute(type | nestedBit, attribute(version[familyOf(ip)] | netOrder, addressBytes(ip)))
 const port16 = (type: number, value: number): Buffer => be16(type | netOrder, value)
 const number32 = (type: number, value: number): Buffer => be32(type | netOrder, value)
 
 const begin = (family: number): Buffer[] => [nfgen(family), u8(part.protocol, protocol)]
+/** What messages of elements begin with. */
+const first = begin(0)
 
 /** Throws RangeError for a name that is longer than a set's can be. */
-function named(name: string): Buffer {
+function checkName(name: string): void {
   // IPSET_MAXNAMELEN is 32 with the end of the text.
   if (name === '' || Buffer.byteLength(name) > 31) throw new RangeError(`"${name}" is no name for a set`)
+}
+
+function named(name: string): Buffer {
+  checkName(name)
   return text(part.name, name)
 }
 
@@ -142,27 +145,42 @@ export function encodeIpset({ name, type, family, maximum, comment, skbinfo, por
 /** A set by name, to be deleted or listed. Throws RangeError for a name that is none. */
 export const encodeIpsetName = (name: string): Buffer => Buffer.concat([...begin(0), named(name)])
 
+/** Writes the elements' payloads one after the other: a first load of 10,000 Services has 20,000. */
+const writer = new MessageWriter()
+
 /** One element of a set, to be added or deleted. Throws RangeError for a name that is none, or a comment beyond 255 bytes. */
 export function encodeIpsetElement(name: string, element: IpsetElement): Buffer {
   const { address, protocol: of, port, network, comment, mark } = element
-  const data: Buffer[] = []
-  if (address !== undefined) data.push(addressPart(datum.address, address))
-  if (port !== undefined) data.push(port16(datum.port, port))
-  if (of !== undefined) data.push(u8(datum.protocol, of))
-  if (network !== undefined) {
-    data.push(addressPart(datum.network, network.address), u8(datum.prefix, network.prefix))
-  }
-  if (element.noMatch === true) data.push(number32(datum.flags, noMatch))
+  checkName(name)
   // IPSET_MAX_COMMENT_SIZE; the kernel cuts longer ones without a word.
   if (comment !== undefined && Buffer.byteLength(comment) > 255) throw new RangeError(`a comment too long: ${comment}`)
-  if (comment !== undefined) data.push(text(datum.comment, comment))
+  writer.truncate(0)
+  for (const bytes of first) writer.raw(bytes)
+  writer.text(part.name, name)
+  const data = writer.begin(part.data)
+  if (address !== undefined) writeAddress(datum.address, address)
+  if (port !== undefined) writer.be16(datum.port | netOrder, port)
+  if (of !== undefined) writer.u8(datum.protocol, of)
+  if (network !== undefined) {
+    writeAddress(datum.network, network.address)
+    writer.u8(datum.prefix, network.prefix)
+  }
+  if (element.noMatch === true) writer.be32(datum.flags | netOrder, noMatch)
+  if (comment !== undefined) writer.text(datum.comment, comment)
   if (mark !== undefined) {
     const both = Buffer.alloc(8)
     both.writeUInt32BE(mark.value >>> 0, 0)
     both.writeUInt32BE(mark.mask >>> 0, 4)
-    data.push(attribute(datum.mark | netOrder, both))
+    writer.data(datum.mark | netOrder, both)
   }
-  return Buffer.concat([...begin(0), named(name), nested(part.data, ...data)])
+  writer.end(data)
+  return Buffer.from(writer.bytes)
+}
+
+function writeAddress(type: number, ip: IP): void {
+  const at = writer.begin(type)
+  writer.data(version[familyOf(ip)] | netOrder, addressBytes(ip))
+  writer.end(at)
 }
 
 /** One message of a listing: a set's beginning has its header, and each has some of its elements. */

@@ -13,6 +13,8 @@ import {
 import { type Ack, flag, NetlinkError } from './message.ts'
 import { type NetlinkRequest, openNetlink } from './socket.ts'
 
+const errnoOf = { noBuffers: 105 } as const
+
 /** A change of a set, or of one element. */
 export type IpsetOperation =
   | { readonly kind: 'create'; readonly set: IpsetSpec }
@@ -35,7 +37,8 @@ export interface IpsetConnection {
   apply(operations: readonly IpsetOperation[]): Promise<readonly Ack[]>
   /**
    * Hands over a set, in parts that are only valid within the call; the first has its header. False if there is none of the
-   * name. The kernel keeps a set that is being listed, but elements may come and go meanwhile.
+   * name. The kernel keeps a set that is being listed, but elements may come and go meanwhile. Throws NetlinkError with ENOBUFS
+   * where a part got lost.
    */
   list(name: string, visit: (part: IpsetListing) => void, signal?: AbortSignal): Promise<boolean>
   close(): Promise<void>
@@ -54,7 +57,9 @@ export function ipsetOver(socket: Requester): IpsetConnection {
     async list(name, visit, signal) {
       try {
         const request = { type: ipsetType('list'), payload: encodeIpsetName(name) }
-        await socket.dump(request, message => visit(readIpsetListing(message.payload)), signal)
+        const { interrupted } = await socket.dump(request, message => visit(readIpsetListing(message.payload)), signal)
+        // Parts have been handed over and cannot be taken back.
+        if (interrupted) throw new NetlinkError(`a part of the set ${name} got lost`, errnoOf.noBuffers)
         return true
       } catch (error) {
         if (error instanceof NetlinkError && error.code === 'ENOENT') return false

@@ -1,4 +1,4 @@
-// The few calls of libc that netlink needs, through koffi: the one place that loads it. It is an optional package; a
+// The few calls of libc that netlink needs, through koffi. It is an optional package; a
 // machine without it, or with another byte order, does without netlink.
 import { endianness } from 'node:os'
 

@@ -26,8 +26,13 @@ export type RouteOperation =
 export interface RouteConnection {
   /** The device of that name; undefined where there is none. */
   link(name: string): Promise<Link | undefined>
-  /** Hands over the addresses of a device. */
-  addresses(index: number, family: Family, visit: (address: LinkAddress) => void, signal?: AbortSignal): Promise<void>
+  /** Hands over the addresses of a device; without one, those of all. */
+  addresses(
+    index: number | undefined,
+    family: Family,
+    visit: (address: LinkAddress) => void,
+    signal?: AbortSignal,
+  ): Promise<void>
   /**
    * Makes the changes in order, also those after a refused one. Returns what the kernel said to each: errno 0, EEXIST for
    * what is there already, EADDRNOTAVAIL for an address that is not, ENODEV for a device that is not, EPERM.
@@ -58,7 +63,7 @@ export function routeOver(socket: Requester): RouteConnection {
       const request = { type: routeType.getAddress, payload: encodeAddressDump(family) }
       for (const answer of await socket.collect(request, signal)) {
         const found = readLinkAddress(answer)
-        if (found?.index === index) visit(found)
+        if (found !== undefined && (index === undefined || found.index === index)) visit(found)
       }
     },
     apply: operations => socket.batch(operations.map(requestOf)),

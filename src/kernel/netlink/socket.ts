@@ -368,6 +368,8 @@ export class NetlinkSocket {
       } catch (error) {
         if (!(error instanceof NetlinkError) && !(error instanceof NetlinkFormatError)) throw error
         lost()
+        // What is no loss of some may fail again at once: not in this turn.
+        if (error instanceof NetlinkError && error.errno !== errno.noBuffers) return
       }
     }
   }

@@ -1,6 +1,7 @@
 // What `compile`, `plan` and `trace` have in common: the model loaded once, and a syncer that is asked and never run.
 
-import { hostAddresses, speaks } from '../kernel/host.ts'
+import { hostAddresses } from '../kernel/addresses.ts'
+import { speaks } from '../kernel/host.ts'
 import type { Family } from '../net/ip.ts'
 import type { SyncObserver } from '../sync/contract.ts'
 import { type Assembly, assemble } from './assembly.ts'
@@ -36,7 +37,7 @@ export async function loadAssembly(
     families,
     exec: context.exec,
     netlink: context.netlink?.(),
-    hostAddresses: given.length > 0 ? given : hostAddresses(),
+    hostAddresses: given.length > 0 ? given : await hostAddresses(),
     givenAddresses: given,
     observer: quiet(context),
     ...machine,

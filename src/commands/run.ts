@@ -1,8 +1,8 @@
 // `penstock run`: the daemon. With --once, one full sync.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CommitError } from '../backend/backend.ts'
+import { hostAddresses } from '../kernel/addresses.ts'
 import { isLiberal } from '../kernel/conntrack.ts'
-import { hostAddresses } from '../kernel/host.ts'
 import {
   type Assembly,
   type AssemblyOptions,
@@ -36,7 +36,7 @@ async function assembled(context: CommandContext, options: Partial<AssemblyOptio
     exec: context.exec,
     netlink: context.netlink?.(),
     own: context.commandLine.options.nftablesTableOwner ?? true,
-    hostAddresses: given.length > 0 ? given : hostAddresses(),
+    hostAddresses: given.length > 0 ? given : await hostAddresses(),
     givenAddresses: given,
     observer: logging(context.log),
     conntrackIsLiberal: await isLiberal(),

@@ -4,14 +4,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { load } from '../config/load.ts'
 import { ProxyHealth } from '../health/proxy-health.ts'
+import { followAddresses, hostAddresses } from '../kernel/addresses.ts'
 import { isLiberal } from '../kernel/conntrack.ts'
-import { hostAddresses } from '../kernel/host.ts'
 import { watchTables } from '../kernel/netlink/table-watch.ts'
 import { setOomScore } from '../kernel/oom.ts'
 import type { Family } from '../net/ip.ts'
 import { levelOf } from '../observe/log.ts'
 import { version } from '../version.ts'
-import { type Assembly, assemble, type FamilyAssembly, ipvsSettings } from './assembly.ts'
+import { assemble, type FamilyAssembly, ipvsSettings } from './assembly.ts'
 import type { CommandContext } from './context.ts'
 import { followFlows } from './flows.ts'
 import { sweep, takeOverFromKubeProxy } from './give-way.ts'
@@ -137,7 +137,7 @@ async function underOneConfiguration(
       missing: reason => log.info({ reason }, 'programs write the rules'),
     }),
     own: commandLine.options.nftablesTableOwner ?? true,
-    hostAddresses: given.length > 0 ? given : hostAddresses(),
+    hostAddresses: given.length > 0 ? given : await hostAddresses(),
     givenAddresses: given,
     observer: {
       ...told,
@@ -152,6 +152,8 @@ async function underOneConfiguration(
     },
     conntrackIsLiberal: await isLiberal(),
   })
+  // Rules of IPVS mode, health checks of Services and stale flows of node ports name the node's addresses one by one.
+  const following = given.length > 0 ? undefined : await followAddresses(addresses => assembly.readdress(addresses))
   const { store, families } = assembly
   telemetry.attach({ store, families, source, write, hasNodes })
   const ready = Promise.withResolvers<void>()
@@ -211,15 +213,14 @@ async function underOneConfiguration(
       found: finding => syncer.suspect(finding),
     })),
   )
-  const following = followAddresses(context, assembly)
   try {
     // Each ends only with the signal, or with an error that must not be survived in silence.
     await Promise.race([telemetry.listen().then(() => Promise.race([feeding, syncing])), feeding, syncing])
     if (!signal.aborted) throw new Error('stopped without being asked to')
   } finally {
-    clearInterval(following)
     stop.abort()
     await Promise.allSettled([feeding, syncing])
+    await following?.close()
     await watch?.close()
     close()
     await flows.close()
@@ -238,14 +239,6 @@ const startedWithinMs = 60_000
  */
 function spareMemory(): void {
   setFlagsFromString('--optimize-for-size')
-}
-
-const addressesEveryMs = 5_000
-
-/** Rules of IPVS mode, health checks of Services and stale flows of node ports name the node's addresses one by one. */
-function followAddresses({ commandLine }: CommandContext, assembly: Assembly): NodeJS.Timeout | undefined {
-  if ((commandLine.options.nodeAddresses ?? []).length > 0) return undefined
-  return setInterval(() => assembly.readdress(hostAddresses()), addressesEveryMs).unref()
 }
 
 function untilAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {

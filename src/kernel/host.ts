@@ -1,23 +1,7 @@
-// What the machine says of itself: addresses, host name, address families.
+// What the machine says of itself: host name, address families, kernel.
 import { existsSync, readFileSync } from 'node:fs'
-import { hostname, networkInterfaces, release } from 'node:os'
-import { type Family, type IP, parseIP } from '../net/ip.ts'
-
-/** Holds addresses of Services in IPVS mode, ours and kube-proxy's: they are not the node's own. */
-const serviceDevice = 'kube-ipvs0'
-
-/** Addresses of all interfaces, without zones. */
-export function hostAddresses(): IP[] {
-  const found = new Set<IP>()
-  for (const [name, list] of Object.entries(networkInterfaces())) {
-    if (name === serviceDevice) continue
-    for (const { address } of list ?? []) {
-      const ip = parseIP(address.split('%')[0] ?? '')
-      if (ip !== undefined) found.add(ip)
-    }
-  }
-  return [...found]
-}
+import { hostname, release } from 'node:os'
+import type { Family } from '../net/ip.ts'
 
 /** The host name as kube-proxy uses it for the node's: trimmed and in lower case. */
 export const hostName = (): string => hostname().trim().toLowerCase()

@@ -1,5 +1,6 @@
 // `fast` needs no root and no kernel; `kernel` runs in network namespaces that the tests make themselves; `vm` tries
-// out hack/vm and IPVS mode's daily life in it, takes minutes and is run by itself; `vm-scenarios` boots one virtual machine for all its tests.
+// out hack/vm and IPVS mode's daily life in it, takes minutes and is run by itself; `vm-scenarios` is what of the virtual machine
+// is run with all the rest: packets, and netlink against ipvsadm.
 import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
@@ -12,7 +13,7 @@ export default defineConfig({
         test: {
           name: 'fast',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/kernel/**', 'test/vm/{tool,scenarios,ipvs-life}.test.ts'],
+          exclude: ['test/kernel/**', 'test/vm/{tool,scenarios,ipvs-life,netlink-ipvs}.test.ts'],
           testTimeout: 60_000,
         },
       },
@@ -36,7 +37,8 @@ export default defineConfig({
       {
         test: {
           name: 'vm-scenarios',
-          include: ['test/vm/scenarios.test.ts'],
+          include: ['test/vm/scenarios.test.ts', 'test/vm/netlink-ipvs.test.ts'],
+          fileParallelism: false,
           // The first test waits for the machine to boot; on a busy machine everything takes several times as long.
           testTimeout: 1_800_000,
           hookTimeout: 60_000,

@@ -92,6 +92,9 @@ async function main(options: Options): Promise<void> {
   }
   if (options.micro) keep({ micro: await runMicro(say) })
   else {
+    if (options.kinds === undefined && !(await possible()).includes('ipvs')) {
+      say('ipvs is left out: this kernel has no IPVS')
+    }
     await measureAll(options, figures => keep({ figures }))
     if (svg !== undefined) writePlots(svg, now.figures)
   }

@@ -23,8 +23,12 @@ import { type Bench, type Case, firstCommand, openBench } from './setup.ts'
 /** Services that must answer before a program counts as started, those at both ends and in the middle among them. */
 const asked = 21
 const stillLimitMs = 60_000
-/** What src/sync/leisure.ts waits for a quiet moment, and time for the look and the comparison that come then. */
-const putOffMs = 10_000
+/**
+ * The look at the kernel that changes have put off, and the comparison after it, are over by then: it is due within a sync period
+ * (30 s). The next one comes after 2,000 times its cost (src/sync/drift.ts), so it adds 0.05 % of a CPU at most to what is
+ * measured at rest.
+ */
+const putOffMs = 35_000
 
 type Say = (line: string) => void
 
@@ -92,7 +96,6 @@ const steps: readonly { readonly scenario: Scenario; readonly act: (bench: Bench
   {
     scenario: 'idle',
     act: async ({ probe, options }) => {
-      // A regular look that changes have put off comes within seconds of the last; the next one is far away.
       await sleep(putOffMs)
       await probe.call('untilStill', { limitMs: stillLimitMs })
       return { idleCpuPercent: await probe.call('idlePercent', { forMs: options.idleSeconds * 1_000 }) }

@@ -112,7 +112,11 @@ const colours: Readonly<Record<Kind, string>> = {
 
 /** What is plotted, by the name of the file. */
 const plotted: Readonly<Record<string, { measure: Measure; title: string; yLabel: string }>> = {
-  start: { measure: measures.programmed, title: 'Start of the process until every Service answers', yLabel: 'time' },
+  start: {
+    measure: measures.programmed,
+    title: 'Start of the process until Services at both ends and between answer',
+    yLabel: 'time',
+  },
   change: { measure: measures.p50, title: 'One EndpointSlice changed until a packet follows it, p50', yLabel: 'time' },
   cpu: { measure: measures.cpu, title: 'CPU per change, all processes', yLabel: 'CPU time' },
   burst: {
@@ -120,7 +124,7 @@ const plotted: Readonly<Record<string, { measure: Measure; title: string; yLabel
     title: '500 Services changed at once, until all are in the kernel',
     yLabel: 'time',
   },
-  memory: { measure: measures.rss, title: 'Resident memory, all processes', yLabel: 'memory' },
+  memory: { measure: measures.rss, title: 'Resident memory between changes', yLabel: 'memory' },
   connect: { measure: measures.last, title: 'Connect to the last Service, median', yLabel: 'time of one connect call' },
 }
 

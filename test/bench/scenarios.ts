@@ -6,7 +6,7 @@ import type { Target } from './probe.ts'
 import type { Figures, Storm } from './report.ts'
 import { type Bench, openSink } from './setup.ts'
 
-/** A change that is not in the kernel by then never will be; kube-proxy took 7.8 s at 10,000 Services (issue 5). */
+/** A change that is not in the kernel by then never will be; kube-proxy's nftables mode takes 7.8 s at 10,000 Services. */
 const changeLimitMs = 120_000
 const connectRounds = 1_500
 const streamMs = 1_000

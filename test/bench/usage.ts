@@ -22,7 +22,7 @@ export interface Usage {
   readonly childCpuMs: number
   /** Of these, in processes that have ended. */
   readonly endedCpuMs: number
-  /** Sums over the processes that live: pages they share count for each. */
+  /** Sums over the processes that live: pages they share count for each; what tools had that have ended is left out. */
   readonly rssKiB: number
   readonly peakKiB: number
 }

@@ -1,5 +1,4 @@
 // nf_tables over netlink against nft, in namespaces: what one writes the other reads, and copies have equal bytes.
-import { release } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { eachAttribute } from '../../src/kernel/netlink/message.ts'
@@ -14,6 +13,7 @@ import {
 } from '../../src/kernel/netlink/nft-objects.ts'
 import { type NftMethods, pack, unpack, type Whole } from '../netlink/nft-worker.ts'
 import { Sandbox, type Worker } from '../support/netns/sandbox.ts'
+import { hasPersist } from '../support/release.ts'
 
 let sandbox: Sandbox
 let left: Worker<NftMethods>
@@ -315,9 +315,7 @@ test('intervals of nft are read as their beginnings and ends', async () => {
   ])
 })
 
-const [major = 0, minor = 0] = release().split('.').map(Number)
-
-describe.runIf(major > 6 || (major === 6 && minor >= 9))('a table with an owner', () => {
+describe.runIf(hasPersist)('a table with an owner (a kernel from 6.9 on)', () => {
   test('is changed by nobody else, and outlives it', async () => {
     const flags = tableFlag.owner | tableFlag.persist
     expect(await commit([{ kind: 'add-table', flags }])).toEqual([])

@@ -1,5 +1,5 @@
 // The table belongs to the process that keeps the rules: what others can do to it, and what becomes of it when that process
-// ends. Needs a kernel that has `persist` (6.9); on an older one the table is like any other, and these tests have no subject.
+// ends. Needs a kernel that has `persist` (6.9); on an older one the table is like any other, and nothing of this holds.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Backend, CommitError, type KernelObject } from '../../src/backend/backend.ts'
 import { nftablesBackend } from '../../src/backend/nftables/index.ts'
@@ -12,6 +12,7 @@ import type { BackendMethods } from '../backend/nftables/worker.ts'
 import { inputOf } from '../support/input.ts'
 import type { ExecOutcome } from '../support/netns/host.ts'
 import { Sandbox, type Worker } from '../support/netns/sandbox.ts'
+import { hasPersist } from '../support/release.ts'
 
 const { signal } = new AbortController()
 const family: Family = 'IPv4'
@@ -95,7 +96,7 @@ const isHeld = async (by: Backend = backend): Promise<void> => {
 const isOwned = async (): Promise<boolean> =>
   /^\tflags .*\bowner\b/m.test((await nft('list', 'table', 'ip', 'penstock')).stdout)
 
-describe('a table that is owned', () => {
+describe.runIf(hasPersist)('a table that is owned (a kernel from 6.9 on)', () => {
   beforeEach(async () => {
     await settle(backend)
   })

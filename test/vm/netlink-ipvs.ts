@@ -274,7 +274,7 @@ async function livesByNetlink(): Promise<void> {
   set(port(20, other))
   await committer.commit(false, signal)
   await sleep(2_500)
-  ok(await ask(socket, 'still'), `${own} still`)
+  equal(await ask(socket, 'still'), `${own} still`)
   const fresh = connect(80, '10.96.0.20')
   ok((await ask(fresh, 'new')).startsWith(other))
   deepStrictEqual(started, [])

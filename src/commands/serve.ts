@@ -6,6 +6,7 @@ import { load } from '../config/load.ts'
 import { ProxyHealth } from '../health/proxy-health.ts'
 import { followAddresses, hostAddresses } from '../kernel/addresses.ts'
 import { isLiberal } from '../kernel/conntrack.ts'
+import { useSmallPages } from '../kernel/memory.ts'
 import { watchTables } from '../kernel/netlink/table-watch.ts'
 import { setOomScore } from '../kernel/oom.ts'
 import type { Family } from '../net/ip.ts'
@@ -29,6 +30,7 @@ const healthPeriods = 2
 export async function serve(context: CommandContext): Promise<number> {
   const startedAt = Date.now()
   const { signal, log } = context
+  await useSmallPages()
   const families = machineFamilies()
   const health = new ProxyHealth({
     families,

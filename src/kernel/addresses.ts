@@ -50,12 +50,17 @@ interface Read {
   readonly services: number | undefined
 }
 
-async function readOver(route: RouteConnection): Promise<Read> {
+/**
+ * The machine's addresses by rtnetlink, which tells devices by number. Throws NetlinkError; and an Error where the device of
+ * Services came or went meanwhile: whose its addresses are cannot be told then.
+ */
+export async function readOver(route: RouteConnection): Promise<Read> {
   const services = (await route.link(serviceDevice))?.index
   const found = new Set<IP>()
   for (const family of families) {
     await route.addresses(undefined, family, ({ index, address }) => index !== services && found.add(address))
   }
+  if ((await route.link(serviceDevice))?.index !== services) throw new Error(`${serviceDevice} came or went meanwhile`)
   return { addresses: [...found], services }
 }
 
@@ -85,14 +90,11 @@ export async function followAddresses(
     const isTold = touched.take(services)
     if (events !== undefined && route !== undefined && !isTold && looks++ % looksPerFind !== 0) return
     if (route === undefined) return changed(ofRunning())
-    try {
-      const read = await readOver(route)
-      services = read.services
-      changed(read.addresses)
-    } catch {
-      // They change all the time: next time, then.
-      touched.again()
-    }
+    const read = await readOver(route).catch(() => undefined)
+    // They change all the time: next time, then.
+    if (read === undefined) return touched.again()
+    services = read.services
+    changed(read.addresses)
   }
   const arm = (): void => {
     if (isClosed) return
@@ -105,7 +107,7 @@ export async function followAddresses(
     async close() {
       isClosed = true
       clearTimeout(timer)
-      await last
+      await last.catch(() => undefined)
       await Promise.all([events?.close(), route?.close()])
     },
   }

@@ -1,17 +1,14 @@
 // How the kernel gives this program memory.
+import { loadLibc } from './netlink/libc.ts'
 
 const setThpDisable = 41
 
 /**
  * Takes memory in pages of 4 KiB even where the kernel would give 2 MiB at once (transparent_hugepage set to `always`, as on
  * Debian): what is freed of those in pieces stays with the program. prctl(PR_SET_THP_DISABLE), which programs that are started
- * inherit; they live for milliseconds. Does nothing without the package koffi.
+ * inherit; they live for milliseconds. Without the package koffi nothing is done: some megabytes more are resident then.
  */
 export async function useSmallPages(): Promise<void> {
-  try {
-    const { default: koffi } = await import('koffi')
-    koffi.load(null).func('int prctl(int, ulong, ulong, ulong, ulong)')(setThpDisable, 1, 0, 0, 0)
-  } catch {
-    // Then it takes some megabytes more.
-  }
+  const libc = await loadLibc()
+  if (typeof libc !== 'string') libc.prctl(setThpDisable, 1, 0, 0, 0)
 }

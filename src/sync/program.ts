@@ -32,6 +32,8 @@ export class DesiredProgram {
   readonly #ownerOf = new Map<string, string>()
   /** Owners that want a key which another has placed after them: it is theirs again when that one lets go. */
   readonly #displaced = new Map<string, readonly string[]>()
+  /** What the layout wants for keys that an owner has, too: in force once that one lets go. */
+  readonly #beneath = new Map<string, string>()
   /** Keys that may differ from the kernel, with the value the kernel holds (undefined: nothing). */
   readonly #kernel = new Map<string, string | undefined>()
 
@@ -171,6 +173,8 @@ export class DesiredProgram {
   #take(key: string, owner: string, yields: boolean): boolean {
     const holder = this.#ownerOf.get(key)
     if (holder === owner) return true
+    const ofLayout = holder === undefined ? this.#objects.get(key) : undefined
+    if (ofLayout !== undefined) this.#beneath.set(key, ofLayout)
     if (holder !== undefined) {
       const others = (this.#displaced.get(key) ?? []).filter(other => other !== owner)
       this.#displaced.set(key, [...others, yields ? owner : holder])
@@ -189,7 +193,9 @@ export class DesiredProgram {
     if (!isHolder) return
     if (heir === undefined) this.#ownerOf.delete(key)
     else this.#ownerOf.set(key, heir)
-    this.#place(key, heir === undefined ? undefined : this.objectsOf(heir).find(object => object.key === key)?.value)
+    const beneath = this.#beneath.get(key)
+    if (heir === undefined) this.#beneath.delete(key)
+    this.#place(key, heir === undefined ? beneath : this.objectsOf(heir).find(object => object.key === key)?.value)
   }
 
   #place(key: string, value: string | undefined): void {
@@ -211,8 +217,10 @@ export class DesiredProgram {
 
   #settleLayout(): void {
     for (const { key, value } of this.#layout?.drain() ?? []) {
-      // What an entry no longer stands for may be an owner's own object by now.
-      if (value !== undefined || !this.#ownerOf.has(key)) this.#put(key, value)
+      // What an entry stands for, or did, may be an owner's own object by now.
+      if (!this.#ownerOf.has(key)) this.#put(key, value)
+      else if (value === undefined) this.#beneath.delete(key)
+      else this.#beneath.set(key, value)
     }
   }
 }

@@ -56,6 +56,7 @@ export class FakeKernel {
       },
       setsockopt: () => 0,
       close: () => 0,
+      prctl: () => 0,
       send: (_, bytes) => send(bytes),
       recv: (_, into) => recv(into),
       sendAsync: async (_, bytes) => {

@@ -4,7 +4,7 @@ import { CommitError } from '../backend.ts'
 import type { ServerCommand } from './commands.ts'
 import { type IpvsKernel, refusalOf } from './kernel.ts'
 import { protocolOfServer, type VirtualServer } from './names.ts'
-import { loadOf } from './parse.ts'
+import { loadKey, loadOf } from './parse.ts'
 
 /**
  * How long a real server is drained at most, milliseconds. A UDP flow has no end that one could wait for, and its endpoint
@@ -157,10 +157,12 @@ export class Drainer {
     const over: { server: VirtualServer; real: string }[] = []
     const loads = await kernel.loads(drained, family)
     for (const server of drained) {
+      const held = [...(loads.get(loadKey(server, family))?.values() ?? [])]
+      // With an endpoint that takes connections it is in use again.
+      if (held.some(({ weight }) => weight > 0)) this.#givenUp.delete(server)
       for (const [real, since] of this.#since.get(server) ?? []) {
         const load = loadOf(loads, server, real, family)
-        // Gone, or it has its weight back: then the virtual server is in use, too.
-        if (load !== undefined && load.weight > 0) this.#givenUp.delete(server)
+        // Gone, or it has its weight back.
         if (load === undefined || load.weight > 0) this.forget(server, real)
         else if (load.connections === 0 || now() - since >= drainLimitMs(server)) over.push({ server, real })
       }

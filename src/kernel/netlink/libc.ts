@@ -1,4 +1,4 @@
-// The few calls of libc that netlink needs, through koffi. It is an optional package; a
+// The few calls of libc that are made here, nearly all of them for netlink, through koffi. It is an optional package; a
 // machine without it, or with another byte order, does without netlink.
 import { endianness } from 'node:os'
 
@@ -17,6 +17,7 @@ export interface Libc {
   getsockname(fd: number, address: Buffer, length: Buffer): number
   setsockopt(fd: number, level: number, name: number, value: Buffer, length: number): number
   close(fd: number): number
+  prctl(option: number, ...values: readonly [number, number, number, number]): number
   /** On the event loop: 0.6 µs for a call that has nothing to do. */
   send(fd: number, buffer: Buffer, length: number, flags: number): number
   recv(fd: number, buffer: Buffer, length: number, flags: number): number
@@ -66,6 +67,7 @@ async function load(): Promise<Libc | string> {
       getsockname: own.func('int getsockname(int, void *, void *)'),
       setsockopt: own.func('int setsockopt(int, int, int, void *, int)'),
       close: own.func('int close(int)'),
+      prctl: own.func('int prctl(int, ulong, ulong, ulong, ulong)'),
       send,
       recv,
       sendAsync: offLoop(send),

@@ -70,19 +70,21 @@ const shape = (name: string, frontends: readonly Frontend[]): fc.Arbitrary<Shape
   })
 /** The second may meet the first one's address, at a node port. */
 const shapes = fc.tuple(shape('web', frontendsOf(floating, 30080)), shape('dns', frontendsOf(own, 80)))
-const step = fc.tuple(fc.subarray([floating, own]), shapes, fc.boolean())
+/** Between two owners somebody may look at the objects. */
+const step = fc.tuple(fc.subarray([floating, own]), shapes, fc.boolean(), fc.boolean())
 
 test('objects are a function of Services and addresses, whatever was before', () => {
   fc.assert(
     fc.property(fc.array(step, { minLength: 1, maxLength: 6 }), steps => {
       const backend = ipvsBackend({ family: 'IPv4', exec: new StrictIpvs() })
       const program = new DesiredProgram(backend.layout?.())
-      for (const [addresses, services, isBackwards] of steps) {
+      for (const [addresses, services, isBackwards, isLookedAt] of steps) {
         const network = networkOf(addresses)
         const fresh = new DesiredProgram(backend.layout?.())
         const ports = services.map(portOf)
         for (const port of isBackwards ? ports.toReversed() : ports) {
           program.replace(port.name, backend.compile(port, network))
+          if (isLookedAt) program.pending()
         }
         for (const port of ports) fresh.replace(port.name, backend.compile(port, network))
         expect([...program.objects].sort()).toEqual([...fresh.objects].sort())

@@ -8,23 +8,14 @@ import { overNetlink } from '../../../src/backend/ipvs/netlink.ts'
 import { defaultIpvsSettings } from '../../../src/backend/ipvs/settings.ts'
 import { type IP, parseCIDR, parseIP } from '../../../src/net/ip.ts'
 import type { Protocol } from '../../../src/net/protocol.ts'
-import type { Network } from '../../../src/policy/network.ts'
 import type { Endpoint, ServicePort } from '../../../src/policy/service-port.ts'
 import { DesiredProgram } from '../../../src/sync/program.ts'
 import { StrictIpvs } from '../../support/strict-ipvs/machine.ts'
+import { networkAt } from './network.ts'
+
+const network = networkAt()
 
 const { signal } = new AbortController()
-const network: Network = {
-  family: 'IPv4',
-  detector: { kind: 'none' },
-  masqueradeAll: false,
-  masqueradeMark: 0x4000,
-  nodePortAddresses: { kind: 'all' },
-  localhostNodePorts: false,
-  dropInvalid: true,
-  nodeAddresses: [],
-}
-
 function ip(text: string): IP {
   const parsed = parseIP(text)
   if (parsed === undefined) throw new Error(`${text} is no address`)

@@ -2,24 +2,15 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { Backend } from '../../../src/backend/backend.ts'
 import { ipvsBackend } from '../../../src/backend/ipvs/index.ts'
-import type { Network } from '../../../src/policy/network.ts'
 import type { Frontend, ServicePort } from '../../../src/policy/service-port.ts'
 import { Committer } from '../../../src/sync/committer.ts'
 import { ip } from '../../model/build.ts'
 import { StrictIpvs } from '../../support/strict-ipvs/machine.ts'
+import { networkAt } from './network.ts'
 
 const { signal } = new AbortController()
 
-const network: Network = {
-  family: 'IPv4',
-  detector: { kind: 'none' },
-  masqueradeAll: false,
-  masqueradeMark: 0x4000,
-  nodePortAddresses: { kind: 'all' },
-  localhostNodePorts: false,
-  dropInvalid: true,
-  nodeAddresses: [ip('192.168.100.1')],
-}
+const network = networkAt(ip('192.168.100.1'))
 
 function port(number: number, ...addresses: readonly string[]): ServicePort {
   const endpoints = addresses.map(address => ({

@@ -4,11 +4,11 @@ import type { Backend } from '../../../src/backend/backend.ts'
 import { ipvsBackend } from '../../../src/backend/ipvs/index.ts'
 import type { IpvsNetlink } from '../../../src/backend/ipvs/netlink.ts'
 import { type IP, parseIP } from '../../../src/net/ip.ts'
-import type { Network } from '../../../src/policy/network.ts'
 import type { Frontend, ServicePort } from '../../../src/policy/service-port.ts'
 import { Committer } from '../../../src/sync/committer.ts'
 import { StrictIpvs } from '../../support/strict-ipvs/machine.ts'
 import type { StrictNetlinkOptions } from '../../support/strict-ipvs/netlink.ts'
+import { networkAt } from './network.ts'
 
 const { signal } = new AbortController()
 
@@ -18,16 +18,7 @@ function ip(text: string): IP {
   return parsed
 }
 
-const network: Network = {
-  family: 'IPv4',
-  detector: { kind: 'none' },
-  masqueradeAll: false,
-  masqueradeMark: 0x4000,
-  nodePortAddresses: { kind: 'all' },
-  localhostNodePorts: false,
-  dropInvalid: true,
-  nodeAddresses: [ip('192.168.100.1')],
-}
+const network = networkAt(ip('192.168.100.1'))
 
 const nodePort: Frontend = { kind: 'NodePort', address: 'node-ports', port: 30_080, traffic: 'external' }
 

@@ -5,23 +5,14 @@ import { ipvsBackend } from '../../../src/backend/ipvs/index.ts'
 import { refusalOf } from '../../../src/backend/ipvs/kernel.ts'
 import { type IpvsNetlink, overNetlink } from '../../../src/backend/ipvs/netlink.ts'
 import { errnoName, NetlinkError } from '../../../src/kernel/netlink/message.ts'
-import type { Network } from '../../../src/policy/network.ts'
 import type { Frontend, ServicePort } from '../../../src/policy/service-port.ts'
 import { Committer } from '../../../src/sync/committer.ts'
 import { ip } from '../../model/build.ts'
 import { StrictIpvs } from '../../support/strict-ipvs/machine.ts'
+import { networkAt } from './network.ts'
 
 const { signal } = new AbortController()
-const network: Network = {
-  family: 'IPv4',
-  detector: { kind: 'none' },
-  masqueradeAll: false,
-  masqueradeMark: 0x4000,
-  nodePortAddresses: { kind: 'all' },
-  localhostNodePorts: false,
-  dropInvalid: true,
-  nodeAddresses: [ip('192.168.100.1')],
-}
+const network = networkAt(ip('192.168.100.1'))
 const nodePort: Frontend = { kind: 'NodePort', address: 'node-ports', port: 30_080, traffic: 'external' }
 
 function port(number: number, addresses: readonly string[], frontends: readonly Frontend[] = []): ServicePort {

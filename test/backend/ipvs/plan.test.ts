@@ -4,18 +4,10 @@ import type { Delta } from '../../../src/backend/backend.ts'
 import { plan } from '../../../src/backend/ipvs/plan.ts'
 import { skeleton } from '../../../src/backend/ipvs/skeleton.ts'
 import { restoreLimits } from '../../../src/backend/xtables/plan.ts'
-import type { Network } from '../../../src/policy/network.ts'
+import { networkAt } from './network.ts'
 
-const network: Network = {
-  family: 'IPv4',
-  detector: { kind: 'none' },
-  masqueradeAll: false,
-  masqueradeMark: 0x4000,
-  nodePortAddresses: { kind: 'all' },
-  localhostNodePorts: false,
-  dropInvalid: true,
-  nodeAddresses: [],
-}
+const network = networkAt()
+
 const none: Delta = { added: [], changed: [], removed: [] }
 const planned = (delta: Partial<Delta>, program: ReadonlyMap<string, string> = new Map()) =>
   plan({ ...none, ...delta }, program, 'IPv4', restoreLimits(undefined)).steps

@@ -3,17 +3,12 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { ipvsBackend } from '../../../src/backend/ipvs/index.ts'
-import { type IP, parseIP } from '../../../src/net/ip.ts'
-import type { Network } from '../../../src/policy/network.ts'
+import type { IP } from '../../../src/net/ip.ts'
 import type { EndpointChoice, Frontend, ServicePort } from '../../../src/policy/service-port.ts'
 import { DesiredProgram } from '../../../src/sync/program.ts'
+import { ip } from '../../model/build.ts'
 import { StrictIpvs } from '../../support/strict-ipvs/machine.ts'
-
-function ip(text: string): IP {
-  const parsed = parseIP(text)
-  if (parsed === undefined) throw new Error(`${text} is no address`)
-  return parsed
-}
+import { networkAt } from './network.ts'
 
 const floating = ip('192.168.100.9')
 const own = ip('192.168.100.1')
@@ -24,17 +19,6 @@ const endpoints = (...names: readonly string[]): EndpointChoice => ({
 const all = endpoints('10.0.0.1', '10.0.0.2')
 const local = endpoints('10.0.0.1')
 const none: EndpointChoice = { kind: 'drop' }
-
-const networkOf = (nodeAddresses: readonly IP[]): Network => ({
-  family: 'IPv4',
-  detector: { kind: 'none' },
-  masqueradeAll: false,
-  masqueradeMark: 0x4000,
-  nodePortAddresses: { kind: 'all' },
-  localhostNodePorts: false,
-  dropInvalid: true,
-  nodeAddresses,
-})
 
 interface Shape {
   readonly name: string
@@ -79,7 +63,7 @@ test('objects are a function of Services and addresses, whatever was before', ()
       const backend = ipvsBackend({ family: 'IPv4', exec: new StrictIpvs() })
       const program = new DesiredProgram(backend.layout?.())
       for (const [addresses, services, isBackwards, isLookedAt] of steps) {
-        const network = networkOf(addresses)
+        const network = networkAt(...addresses)
         const fresh = new DesiredProgram(backend.layout?.())
         const ports = services.map(portOf)
         for (const port of isBackwards ? ports.toReversed() : ports) {

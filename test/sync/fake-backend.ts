@@ -1,6 +1,7 @@
 // A backend of plain text for the syncer's tests: a kernel in memory that takes whole transactions and fails on demand.
 import { type Backend, CommitError, type KernelObject, type Transaction } from '../../src/backend/backend.ts'
 import type { Endpoint, ServicePort } from '../../src/policy/service-port.ts'
+import { type Harness, harness } from './harness.ts'
 
 interface Change {
   readonly key: string
@@ -105,3 +106,15 @@ const changesOf = ({ steps }: Transaction): Change[] =>
     const rows: [string, string | null, string | null][] = JSON.parse(text)
     return rows.map(([key, from, to]) => ({ key, from: from ?? undefined, to: to ?? undefined }))
   })
+
+/** A syncer around a kernel in memory, which `prepare` may change before anything is asked of it. */
+export const setUp = (
+  prepare: (kernel: FakeKernel) => void = () => undefined,
+): Harness & { readonly kernel: FakeKernel } => {
+  const kernel = new FakeKernel()
+  prepare(kernel)
+  return { kernel, ...harness({ backend: fakeBackend(kernel) }) }
+}
+
+/** What a commit fails with while another program writes. */
+export const lockHeld = (): CommitError => new CommitError('transient', 'another app is holding the lock')

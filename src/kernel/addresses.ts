@@ -5,7 +5,7 @@ import type { NetlinkMessage } from './netlink/message.ts'
 import { openRoute, type RouteConnection } from './netlink/route.ts'
 import { type NetlinkSocket, openNetlink } from './netlink/socket.ts'
 
-/** Holds addresses of Services in IPVS mode, ours and kube-proxy's: they are not the node's own. */
+/** Holds addresses of Services in kube-proxy's mode ipvs: they are not the node's own. */
 const serviceDevice = 'kube-ipvs0'
 const families: readonly Family[] = ['IPv4', 'IPv6']
 /** RTNLGRP_IPV4_IFADDR and RTNLGRP_IPV6_IFADDR of linux/rtnetlink.h. */

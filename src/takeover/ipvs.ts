@@ -3,7 +3,7 @@ import { CommitError } from '../backend/backend.ts'
 import { ownership } from '../backend/ipvs/commit.ts'
 import { device } from '../backend/ipvs/names.ts'
 import { type HeldServer, parseSets } from '../backend/ipvs/parse.ts'
-import { failure, readAddresses, readServers, withConnections, write } from '../backend/ipvs/programs.ts'
+import { failure, readProxyAddresses, readServers, withConnections, write } from '../backend/ipvs/programs.ts'
 import { addressOf, elementOf, serverArguments } from '../backend/ipvs/servers.ts'
 import type { Exec } from '../kernel/exec.ts'
 import { bitsOf, type CIDR, cidrContains, type Family, type IP, parseIP } from '../net/ip.ts'
@@ -45,7 +45,7 @@ export async function retireServers(
   if (!hasDevice && !hadIpvsRules) return nothing
   // Servers and addresses first: what the syncer of our own mode adds meanwhile is in its sets before it is in IPVS.
   const held = hasDevice ? await readServers(exec, family, signal) : []
-  const onDevice = (await readAddresses(exec, family, signal)) ?? []
+  const onDevice = await readProxyAddresses(exec, family, signal)
   const saved = await exec.run('ipset', ['save'], { signal, timeoutMs })
   if (saved.exitCode !== 0) throw failure('ipset', saved)
   const theirs = parseProxySets(saved.stdout, family)
@@ -53,7 +53,7 @@ export async function retireServers(
   const ours = parseSets(saved.stdout, family)
   const named = ours.find(({ role }) => role === 'ADDRESS')?.members
   const isExcluded = (ip: IP): boolean => options.excludeCIDRs.some(cidr => cidrContains(cidr, ip))
-  const addresses = onDevice.filter(ip => named?.has(ip) !== true && !isExcluded(ip))
+  const addresses = onDevice.filter(ip => !isExcluded(ip))
   const isOurs = ownership(
     ours,
     onDevice.filter(ip => named?.has(ip) === true),
@@ -137,8 +137,8 @@ async function removeAddresses(exec: Exec, lines: readonly string[], signal: Abo
 /** The other address family, or our own mode ipvs there, may still need it. */
 async function removeDevice(exec: Exec, sets: string, signal: AbortSignal): Promise<void> {
   if ((['IPv4', 'IPv6'] as const).some(family => parseSets(sets, family).length > 0)) return
-  for (const each of ['IPv4', 'IPv6'] as const) {
-    if (((await readAddresses(exec, each, signal)) ?? []).length > 0) return
+  for (const family of ['IPv4', 'IPv6'] as const) {
+    if ((await readProxyAddresses(exec, family, signal)).length > 0) return
   }
   await exec.run('ip', ['link', 'del', device], { signal, timeoutMs })
 }

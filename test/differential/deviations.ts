@@ -16,8 +16,8 @@ export interface Deviation {
   readonly verdict: 'none' | 'reject' | 'drop' | 'any'
 }
 
-/** On the dummy device of ipvs mode. */
-const isOnDummy = (address: IP, view: View): boolean => view.addresses.has(address) && !isHosts(address, view)
+/** An address that ipvs mode makes the node's own. */
+const isOfService = (address: IP, view: View): boolean => view.addresses.has(address) && !isHosts(address, view)
 
 const isHealthCheck = ({ protocol, port }: Packet, { ports }: View): boolean =>
   protocol === 'TCP' && ports.some(({ healthCheckNodePort }) => healthCheckNodePort === port)
@@ -88,22 +88,21 @@ export const deviations: readonly Deviation[] = [
   },
   {
     modes: ['ipvs'],
-    reason: 'addresses of Services are on the dummy device: one that comes as a source from elsewhere is a martian',
-    concerns: ({ src }, view) => isOnDummy(src, view),
+    reason: "addresses of Services are the node's own: one that comes as a source from elsewhere is a martian",
+    concerns: ({ src }, view) => isOfService(src, view),
     verdict: 'any',
   },
   {
     modes: ['ipvs'],
-    reason:
-      'an endpoint on an external IP that is the address of another node is not reached: that is on the dummy device',
-    concerns: (_packet, view, { endpoints }) => endpoints.some(item => isOnDummy(addressPortOf(item).dst, view)),
+    reason: "an endpoint on an external IP that is the address of another node is not reached: that is the node's own",
+    concerns: (_packet, view, { endpoints }) => endpoints.some(item => isOfService(addressPortOf(item).dst, view)),
     verdict: 'any',
   },
   {
     modes: ['ipvs'],
-    reason: 'a port that no Service defines is rejected on an address that is on the dummy device',
+    reason: 'a port that no Service defines is rejected on an address of a Service',
     concerns: (packet, view, policy) =>
-      policy.verdict === 'none' && isOnDummy(packet.dst, view) && !isHealthCheck(packet, view),
+      policy.verdict === 'none' && isOfService(packet.dst, view) && !isHealthCheck(packet, view),
     verdict: 'reject',
   },
 ]

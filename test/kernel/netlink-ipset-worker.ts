@@ -1,4 +1,4 @@
-// Inside a namespace: sets, devices and addresses by netlink. Run by `Sandbox.worker`.
+// Inside a namespace: sets, local routes and addresses by netlink. Run by `Sandbox.worker`.
 import type { Command } from '../../src/backend/ipvs/commands.ts'
 import type { IpvsKernel } from '../../src/backend/ipvs/kernel.ts'
 import { openIpvsNetlink, overNetlink } from '../../src/backend/ipvs/netlink.ts'
@@ -6,6 +6,7 @@ import { programs } from '../../src/backend/ipvs/programs.ts'
 import { machineExec } from '../../src/kernel/exec.ts'
 import { openIpset } from '../../src/kernel/netlink/ipset.ts'
 import { openRoute, type RouteConnection } from '../../src/kernel/netlink/route.ts'
+import type { RouteMark } from '../../src/kernel/netlink/route-messages.ts'
 import type { Family, IP } from '../../src/net/ip.ts'
 import { answerCalls } from '../support/netns/calls.ts'
 
@@ -57,51 +58,78 @@ async function fill({ set, count }: { set: string; count: number }): Promise<num
   return acks.filter(({ errno }) => errno !== 0).length
 }
 
-let route: RouteConnection | undefined
+let connection: RouteConnection | undefined
 
-/** Like `change` for a device that is a bridge: not every kernel has dummy devices. */
-async function addresses(params: {
-  readonly device: string
-  readonly add: readonly string[]
-  readonly remove: readonly string[]
-  readonly deprecated: boolean
-}): Promise<{ readonly errnos: readonly number[]; readonly held: readonly string[] }> {
-  route ??= await openRoute()
-  if (route === undefined) throw new Error('no netlink')
-  const index = (await route.link(params.device))?.index
-  if (index === undefined) throw new Error(`there is no ${params.device}`)
-  const { deprecated } = params
-  const acks = await route.apply([
-    ...params.add.map(address => ({ kind: 'add-address' as const, index, address: address as IP, deprecated })),
-    ...params.remove.map(address => ({ kind: 'delete-address' as const, index, address: address as IP })),
-  ])
-  const held: string[] = []
-  for (const family of ['IPv4', 'IPv6'] as const) {
-    await route.addresses(index, family, one =>
-      held.push(`${one.address}/${one.prefix}${one.deprecated ? ' deprecated' : ''}`),
-    )
-  }
-  return { errnos: acks.map(({ errno }) => errno), held: held.filter(one => !one.startsWith('fe80:')).sort() }
+async function routes(): Promise<RouteConnection> {
+  connection ??= await openRoute()
+  if (connection === undefined) throw new Error('no netlink')
+  return connection
 }
 
-/** Makes and deletes a device. */
+/** Adds local routes and deletes others. Returns what the kernel said to each. */
+async function changeRoutes(params: {
+  readonly add?: readonly string[]
+  readonly remove?: readonly string[]
+  readonly protocol?: number
+}): Promise<readonly number[]> {
+  const { add = [], remove = [], protocol = 112 } = params
+  const mark = { protocol, metric: 112 }
+  const acks = await (await routes()).apply([
+    ...add.map(address => ({ kind: 'add-local' as const, address: address as IP, ...mark })),
+    ...remove.map(address => ({ kind: 'delete-local' as const, address: address as IP, ...mark })),
+  ])
+  return acks.map(({ errno }) => errno)
+}
+
+/** Makes a device of a type, or deletes one. Returns what the kernel said. */
 async function link({ name, type }: { readonly name: string; readonly type?: string }): Promise<number> {
-  route ??= await openRoute()
-  if (route === undefined) throw new Error('no netlink')
-  const [ack] = await route.apply([
+  const [ack] = await (await routes()).apply([
     type === undefined ? { kind: 'delete-link', name } : { kind: 'add-link', name, type },
   ])
   return ack?.errno ?? 0
 }
 
-/** The addresses of our device by either way, sorted. */
-async function device({ family }: { family: Family }): Promise<readonly (readonly string[] | 'none')[]> {
-  const byPrograms = programs(machineExec)
-  const both = [await (await asked()).addresses(family, signal), await byPrograms.addresses(family, signal)]
-  return both.map(addresses => addresses?.sort() ?? 'none')
+/** The addresses of local routes so marked. */
+async function locals({ family, mark }: { family: Family; mark: RouteMark }): Promise<readonly string[]> {
+  return (await routes()).locals(family, mark, signal)
 }
 
-const methods = { change, sets, fill, addresses, link, device }
+/** Of each address, whether packets for it are delivered here. */
+async function isLocal({ addresses }: { readonly addresses: readonly string[] }): Promise<readonly boolean[]> {
+  const by = await asked()
+  return Promise.all(addresses.map(address => by.isLocal(address as IP, signal)))
+}
+
+/** The addresses of a device, without those that the kernel gave it. */
+async function onDevice({ device }: { readonly device: string }): Promise<readonly string[] | 'none'> {
+  const route = await routes()
+  const index = (await route.link(device))?.index
+  if (index === undefined) return 'none'
+  const held: string[] = []
+  for (const family of ['IPv4', 'IPv6'] as const) {
+    await route.addresses(index, family, ({ address }) => held.push(address))
+  }
+  return held.filter(one => !one.startsWith('fe80:')).sort()
+}
+
+type Addresses = { readonly own: readonly string[]; readonly proxy: readonly string[] }
+
+/** Our addresses and those of kube-proxy's device, as netlink reads them, and as ip prints them. */
+async function addresses({ family }: { family: Family }): Promise<{ netlink: Addresses; programs: Addresses }> {
+  const plain = async (by: IpvsKernel): Promise<Addresses> => ({
+    own: await by.addresses(family, signal),
+    proxy: (await by.proxyAddresses(family, signal)).sort(),
+  })
+  return { netlink: await plain(await asked()), programs: await plain(programs(machineExec)) }
+}
+
+/** Of each address, whether a route of ours is there; by programs, which know of no others. */
+async function isOurs({ addresses }: { readonly addresses: readonly string[] }): Promise<readonly boolean[]> {
+  const by = programs(machineExec)
+  return Promise.all(addresses.map(address => by.isLocal(address as IP, signal)))
+}
+
+const methods = { link, change, sets, fill, changeRoutes, locals, isLocal, isOurs, onDevice, addresses }
 export type NetlinkMethods = typeof methods
 
 answerCalls(methods)

@@ -1,10 +1,10 @@
-// Sets and addresses by netlink against ipset and ip, in a namespace: what is written there they show, what they write is read.
+// Sets and local routes by netlink against ipset and ip, in a namespace: what is written there they show, what they write is read.
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Command } from '../../src/backend/ipvs/commands.ts'
 import { setName, setRoles } from '../../src/backend/ipvs/names.ts'
 import { setType } from '../../src/backend/ipvs/sets.ts'
-import type { Family } from '../../src/net/ip.ts'
+import type { Family, IP } from '../../src/net/ip.ts'
 import { Sandbox, type Worker } from '../support/netns/sandbox.ts'
 import type { NetlinkMethods } from './netlink-ipset-worker.ts'
 
@@ -169,55 +169,211 @@ test('a set of many members takes several messages to list', async () => {
   expect(netlink).toEqual(programs)
 })
 
-describe('a device and its addresses', () => {
-  const [EEXIST, ENODEV, EADDRNOTAVAIL] = [17, 19, 99]
-  /** What ip shows of it, without what a device that is down has. */
-  const shown = async (): Promise<string[]> => {
-    const text = await run(['ip', '-o', 'addr', 'show', 'dev', 'kube-ipvs0'])
-    return [...text.matchAll(/ inet6? (\S+) scope \S+ (deprecated )?/g)]
-      .map(([, address = '', deprecated]) => `${address}${deprecated === undefined ? '' : ' deprecated'}`)
-      .map(address => (address.includes('/') ? address : `${address}/32`))
-      .filter(address => !address.startsWith('fe80:'))
-      .sort()
-  }
+test('a device comes and goes', async () => {
+  const [EEXIST, ENODEV] = [17, 19]
+  expect(await worker.call('link', { name: 'kube-ipvs0' })).toBe(ENODEV)
+  // Not every kernel has dummy devices.
+  expect(await worker.call('link', { name: 'kube-ipvs0', type: 'bridge' })).toBe(0)
+  expect(await worker.call('link', { name: 'kube-ipvs0', type: 'bridge' })).toBe(EEXIST)
+  expect(await run(['ip', '-o', 'link', 'show', 'dev', 'kube-ipvs0'])).toContain(' kube-ipvs0: ')
+  expect(await change('IPv4', { kind: 'delete-device' })).toEqual([])
+  expect(await change('IPv4', { kind: 'delete-device' })).toEqual(['missing: delete-device'])
+})
 
-  test('come and go', async () => {
-    expect(await worker.call('device', { family: 'IPv4' })).toEqual(['none', 'none'])
-    expect(await worker.call('link', { name: 'kube-ipvs0' })).toBe(ENODEV)
-    expect(await worker.call('link', { name: 'kube-ipvs0', type: 'bridge' })).toBe(0)
-    expect(await worker.call('link', { name: 'kube-ipvs0', type: 'bridge' })).toBe(EEXIST)
-    const none = { device: 'kube-ipvs0', add: [], remove: [], deprecated: false }
-    const four = await worker.call('addresses', { ...none, add: ['10.96.0.1', '10.96.0.2', '10.96.0.1'] })
-    expect(four).toEqual({ errnos: [0, 0, EEXIST], held: ['10.96.0.1/32', '10.96.0.2/32'] })
-    const six = await worker.call('addresses', {
-      ...none,
-      add: ['fd00::1', 'fd00::2', 'ff02::1'],
-      remove: ['fd00::2', 'fd00::3'],
-      deprecated: true,
-    })
-    expect(six.errnos).toEqual([0, 0, EADDRNOTAVAIL, 0, EADDRNOTAVAIL])
-    const held = ['10.96.0.1/32', '10.96.0.2/32', 'fd00::1/128 deprecated']
-    expect(six.held).toEqual(held)
-    expect(await shown()).toEqual(held)
-    const gone = await worker.call('addresses', { ...none, remove: ['10.96.0.2', '10.96.0.9'] })
-    expect(gone.errnos).toEqual([0, EADDRNOTAVAIL])
-    expect(await shown()).toEqual(['10.96.0.1/32', 'fd00::1/128 deprecated'])
+describe('local routes', () => {
+  const { ESRCH, EEXIST, ENETDOWN } = { ESRCH: 3, EEXIST: 17, ENETDOWN: 100 }
+  const families: readonly Family[] = ['IPv4', 'IPv6']
+  const bits: Readonly<Record<Family, number>> = { IPv4: 32, IPv6: 128 }
+  const hosts: Readonly<Record<Family, readonly [own: string, other: string, third: string]>> = {
+    IPv4: ['10.96.0.1', '10.96.0.2', '10.96.0.3'],
+    IPv6: ['fd00:96::1', 'fd00:96::2', 'fd00:96::3'],
+  }
+  const batch = (...lines: readonly string[]) => run(['ip', '-batch', '-'], `${lines.join('\n')}\n`)
+  /** What ip shows of the table of local routes. */
+  const shown = async (family: Family, ...which: readonly string[]): Promise<string[]> => {
+    const argv = ['ip', family === 'IPv4' ? '-4' : '-6', 'route', 'show', 'table', 'local', ...which]
+    const lines = (await run(argv)).split('\n').map(line => line.trim())
+    return lines.filter(line => line !== '')
+  }
+  /** How ip shows one of ours when it is asked for all protocols. */
+  const line = (family: Family, address: string, protocol = 112): string =>
+    `local ${address} dev lo proto ${protocol} ${family === 'IPv4' ? 'scope host metric 112' : 'metric 112 pref medium'}`
+  const exact = (family: Family, address: string) => shown(family, 'exact', `${address}/${bits[family]}`)
+  const locals = (family: Family, mark = { protocol: 112, metric: 112 }) => worker.call('locals', { family, mark })
+
+  beforeAll(async () => {
+    await batch('link set lo up', 'link add veth0 type veth peer name veth1', 'link set veth0 up', 'link set veth1 up')
   })
 
-  test('are read as ip left them', async () => {
+  // What a failed test left is not in the next one's way.
+  afterEach(async () => {
+    for (const option of ['-4', '-6'])
+      for (const protocol of ['112', '113'])
+        await run(['ip', option, 'route', 'flush', 'table', 'local', 'proto', protocol])
+  })
+
+  test.each(families)('of %s come and go by netlink as by ip', async family => {
+    const [own, other, third] = hosts[family]
+    expect(await locals(family)).toEqual([])
+    const errnos = await worker.call('changeRoutes', { add: [other, own, other], remove: [third] })
+    expect(errnos).toEqual([0, 0, EEXIST, ESRCH])
+    expect(await exact(family, own)).toEqual([line(family, own)])
+    const short = line(family, own).replace(' proto 112', '')
+    expect(await shown(family, 'proto', '112')).toEqual([short, short.replace(own, other)])
+    expect(await locals(family)).toEqual([own, other])
+    expect(await worker.call('isOurs', { addresses: [own, third] })).toEqual([true, false])
+    expect(await worker.call('changeRoutes', { remove: [other, other] })).toEqual([0, ESRCH])
+    const to = (address: string) => `local ${address}/${bits[family]} dev lo table local proto 112 metric 112`
+    // What ip wrote, netlink cannot write again; what netlink wrote, ip takes away.
+    await batch(`route append ${to(other)}`, `route append ${to(third)}`, `route del ${to(own)}`)
+    expect(await worker.call('changeRoutes', { add: [other] })).toEqual([EEXIST])
+    expect(await locals(family)).toEqual([other, third])
+    expect(await worker.call('changeRoutes', { remove: [own, other, third] })).toEqual([ESRCH, 0, 0])
+    expect(await shown(family, 'proto', '112')).toEqual([])
+  })
+
+  test.each(families)('of %s are not refused for what their address is', async family => {
+    const some = {
+      IPv4: ['0.0.0.0', '0.0.0.1', '127.0.0.1', '169.254.1.1', '224.0.0.1', '255.255.255.255'],
+      IPv6: ['::', '::1', '64:ff9b::1', 'fe80::9', 'ff02::1'],
+    }[family]
+    expect(await worker.call('changeRoutes', { add: some })).toEqual(some.map(() => 0))
+    expect(await locals(family)).toEqual(some)
+    expect((await worker.call('addresses', { family })).programs.own).toEqual(some)
+    expect(await worker.call('changeRoutes', { remove: some })).toEqual(some.map(() => 0))
+    expect(await locals(family)).toEqual([])
+  })
+
+  test.each(families)('of %s that others made are none of ours', async family => {
+    const [own, other, third] = hosts[family]
+    const net = family === 'IPv4' ? '10.97.0.0/16' : 'fd00:97::/64'
+    const nowhere = family === 'IPv4' ? '198.51.100.7' : '2001:db8::7'
+    const before = await shown(family)
+    const to = (address: string) => `local ${address}/${bits[family]} dev lo`
     const lines = [
-      'addr add 10.97.0.0/16 dev kube-ipvs0',
-      'addr add fd00::7/64 dev kube-ipvs0',
-      'addr add 10.1.1.1 dev lo',
+      `${to(other)} table local proto 113`,
+      `${to(other)} table local proto 112 metric 113`,
+      `${to(third)} table 99 proto 112`,
+      `local ${net} dev lo table local proto 112`,
+      `unreachable ${nowhere}/${bits[family]} table local proto 112`,
+      `${to(own)} table local proto 112 metric 112`,
     ]
-    await run(['ip', '-batch', '-'], `${lines.join('\n')}\n`)
-    for (const family of ['IPv4', 'IPv6'] as const) {
-      const [netlink, programs] = await worker.call('device', { family })
-      expect(netlink).toContain(family === 'IPv4' ? '10.97.0.0' : 'fd00::7')
-      expect(netlink).toEqual(programs)
-    }
-    expect(await change('IPv4', { kind: 'delete-device' })).toEqual([])
-    expect(await change('IPv4', { kind: 'delete-device' })).toEqual(['missing: delete-device'])
-    expect(await worker.call('device', { family: 'IPv4' })).toEqual(['none', 'none'])
+    await batch(...lines.map(text => `route append ${text}`))
+    expect(await locals(family)).toEqual([own])
+    expect(await locals(family, { protocol: 113, metric: family === 'IPv4' ? 0 : 1024 })).toEqual([other])
+    expect(await locals(family, { protocol: 112, metric: 113 })).toEqual([other])
+    const { netlink, programs } = await worker.call('addresses', { family })
+    expect(netlink.own).toEqual([own])
+    expect(netlink).toEqual(programs)
+    // Whoever made it so, and be it for a range.
+    const within = family === 'IPv4' ? '10.97.1.1' : 'fd00:97::1:1'
+    const isLocal = await worker.call('isLocal', { addresses: [own, other, third, within, nowhere] })
+    expect(isLocal).toEqual([true, true, false, true, false])
+    const isOurs = await worker.call('isOurs', { addresses: [own, other, third, within] })
+    expect(isOurs).toEqual([true, false, false, false])
+    expect(await worker.call('changeRoutes', { remove: [other, third] })).toEqual([ESRCH, ESRCH])
+    // Of IPv6, unlike IPv4, the same route of another protocol were the very same one if not for its metric.
+    expect(await worker.call('changeRoutes', { add: [other] })).toEqual([0])
+    expect(await exact(family, other)).toContain(line(family, other))
+    expect(await worker.call('changeRoutes', { remove: [other] })).toEqual([0])
+    await batch(...lines.map(text => `route del ${text}`))
+    expect(await shown(family)).toEqual(before)
+  })
+
+  test.each(families.flatMap(family => ['lo', 'veth0'].map(device => ({ family, device }))))(
+    'of $family are beside the address that $device has, and neither takes the other with it',
+    async ({ family, device }) => {
+      const [own] = hosts[family]
+      const address = `${own}/${bits[family]} dev ${device}`
+      const add = `addr add ${address}${family === 'IPv6' ? ' nodad' : ''}`
+      const ours = line(family, own)
+      const isKernels = expect.stringContaining(`local ${own} dev ${device} proto kernel `)
+      const both = expect.arrayContaining([ours, isKernels])
+      const first = { add: [own] }
+      const last = { remove: [own] }
+      await batch(add)
+      expect(await worker.call('onDevice', { device })).toContain(own)
+      expect(await worker.call('isLocal', { addresses: [own] })).toEqual([true])
+      expect(await worker.call('isOurs', { addresses: [own] })).toEqual([false])
+      expect(await worker.call('changeRoutes', last)).toEqual([ESRCH])
+      expect(await worker.call('changeRoutes', first)).toEqual([0])
+      expect(await exact(family, own)).toEqual(both)
+      expect(await locals(family)).toEqual([own])
+      await batch(`addr del ${address}`)
+      expect(await exact(family, own)).toEqual([ours])
+      expect(await worker.call('isLocal', { addresses: [own] })).toEqual([true])
+      await batch(add)
+      expect(await exact(family, own)).toEqual(both)
+      expect(await worker.call('changeRoutes', last)).toEqual([0])
+      expect(await exact(family, own)).toEqual([isKernels])
+      expect(await worker.call('onDevice', { device })).toContain(own)
+      await batch(`addr del ${address}`)
+      expect(await worker.call('isLocal', { addresses: [own] })).toEqual([false])
+    },
+  )
+
+  test.each(families)('of %s are thousands, and the listing is whole', async family => {
+    const many = Array.from({ length: 5_000 }, (_, n) =>
+      family === 'IPv4' ? `10.98.${n >> 8}.${n & 255}` : `fd00:98::${(n + 1).toString(16)}`,
+    )
+    const errnos = await worker.call('changeRoutes', { add: many })
+    expect(errnos.filter(errno => errno !== 0)).toEqual([])
+    expect(await locals(family)).toEqual(many)
+    expect(await worker.call('addresses', { family })).toMatchObject({
+      netlink: { own: many },
+      programs: { own: many },
+    })
+    await worker.call('changeRoutes', { remove: many })
+    expect(await locals(family)).toEqual([])
+  })
+
+  test.each(families)('of %s are made and read by commands', async family => {
+    const [own, other] = hosts[family]
+    const commands = [own, other].map((address): Command => ({ kind: 'add-address', address: address as IP }))
+    expect(await change(family, ...commands, ...commands.slice(0, 1))).toEqual([`exists: add-address ${own}`])
+    const all = { own: [own, other], proxy: [] }
+    expect(await worker.call('addresses', { family })).toEqual({ netlink: all, programs: all })
+    const remove: Command = { kind: 'delete-address', address: own as IP }
+    expect(await change(family, remove, remove)).toEqual([`missing: delete-address ${own}`])
+    expect(await change(family, { kind: 'delete-address', address: other as IP })).toEqual([])
+  })
+
+  test('and the addresses on the device of kube-proxy are told apart', async () => {
+    expect(await worker.call('onDevice', { device: 'kube-ipvs0' })).toBe('none')
+    // Not every kernel has dummy devices.
+    await batch(
+      'link add kube-ipvs0 type bridge',
+      'link set kube-ipvs0 up',
+      'addr add 10.96.0.9/32 dev kube-ipvs0',
+      'addr add 10.97.0.0/16 dev kube-ipvs0',
+      'addr add fd00:96::9/128 dev kube-ipvs0 nodad',
+      'addr add fd00:96::7/64 dev kube-ipvs0 preferred_lft 0 nodad',
+    )
+    await worker.call('changeRoutes', { add: ['10.96.0.9', '10.96.0.1', 'fd00:96::9', 'fd00:96::1'] })
+    const four = { own: ['10.96.0.1', '10.96.0.9'], proxy: ['10.96.0.9', '10.97.0.0'] }
+    const six = { own: ['fd00:96::1', 'fd00:96::9'], proxy: ['fd00:96::7', 'fd00:96::9'] }
+    expect(await worker.call('addresses', { family: 'IPv4' })).toEqual({ netlink: four, programs: four })
+    expect(await worker.call('addresses', { family: 'IPv6' })).toEqual({ netlink: six, programs: six })
+    expect(await worker.call('onDevice', { device: 'kube-ipvs0' })).toEqual([...four.proxy, ...six.proxy])
+    // Ours outlive the device.
+    await batch('link del kube-ipvs0')
+    const [left4, left6] = [
+      { own: four.own, proxy: [] },
+      { own: six.own, proxy: [] },
+    ]
+    expect(await worker.call('addresses', { family: 'IPv4' })).toEqual({ netlink: left4, programs: left4 })
+    expect(await worker.call('addresses', { family: 'IPv6' })).toEqual({ netlink: left6, programs: left6 })
+    await worker.call('changeRoutes', { remove: [...four.own, ...six.own] })
+  })
+
+  test('of IPv6 go with the device lo, and cannot be made while it is down', async () => {
+    const all = ['10.96.0.1', 'fd00:96::1']
+    expect(await worker.call('changeRoutes', { add: all })).toEqual([0, 0])
+    await batch('link set lo down')
+    expect([await locals('IPv4'), await locals('IPv6')]).toEqual([['10.96.0.1'], []])
+    expect(await worker.call('changeRoutes', { add: ['10.96.0.2', 'fd00:96::2'] })).toEqual([0, ENETDOWN])
+    await batch('link set lo up')
+    expect([await locals('IPv4'), await locals('IPv6')]).toEqual([['10.96.0.1', '10.96.0.2'], []])
+    expect(await worker.call('changeRoutes', { remove: ['10.96.0.1', '10.96.0.2'] })).toEqual([0, 0])
   })
 })

@@ -14,9 +14,11 @@ function route(...indexes: readonly (number | undefined)[]): RouteConnection {
     },
     async addresses(_index, family, visit) {
       if (family === 'IPv6') return
-      visit({ index: 2, address: '192.0.2.1' as IP, prefix: 24, deprecated: false })
-      visit({ index: 7, address: '10.96.0.1' as IP, prefix: 32, deprecated: false })
+      visit({ index: 2, address: '192.0.2.1' as IP })
+      visit({ index: 7, address: '10.96.0.1' as IP })
     },
+    locals: async () => [],
+    isLocal: async () => false,
     apply: async () => [],
     close: async () => undefined,
   }

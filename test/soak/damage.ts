@@ -107,8 +107,12 @@ function ipvsDamage(random: Random, variant: Variant): Damage {
       name: 'ipset one entry',
       command: `ipset save | grep '^add PENSTOCK' | ${choose(number)} | cut -d ' ' -f 2,3 | xargs ipset del`,
     },
-    { name: 'addresses of kube-ipvs0', command: 'ip addr flush dev kube-ipvs0' },
-    { name: 'the device kube-ipvs0', command: 'ip link delete kube-ipvs0', isTotal: true },
+    {
+      name: 'one route',
+      command: `ip -4 route show table local proto 112 | ${choose(number)} | xargs -I % sh -c 'ip route del % table local'`,
+    },
+    { name: 'all routes', command: 'ip route flush table local proto 112', isTotal: true },
+    { name: 'the device kube-ipvs0', command: 'ip link delete kube-ipvs0' },
     xtablesDamage(random, variant),
   ]
   return pickBySize(random, all)

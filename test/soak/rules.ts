@@ -78,7 +78,7 @@ async function addIpvs(node: KernelNode, add: Add): Promise<void> {
   await sorted('ipset', ['ipset', 'save'], text => text.replace(/ (?:initval|hashsize) \S+/g, ''))
   await sorted(
     'addresses',
-    ['sh', '-c', 'ip -o addr show dev kube-ipvs0 | tr -s " " | cut -d " " -f 2-4'],
+    ['sh', '-c', 'for f in -4 -6; do ip $f route show table local proto 112; done'],
     text => text,
   )
 }

@@ -1,7 +1,8 @@
 // The strict IPVS machine by itself, and against what the real tools were recorded to say; test/kernel and test/vm ask them.
 import { describe, expect, test } from 'vitest'
 import type { Exec } from '../../src/kernel/exec.ts'
-import type { Family } from '../../src/net/ip.ts'
+import type { LinkAddress } from '../../src/kernel/netlink/route-messages.ts'
+import type { Family, IP } from '../../src/net/ip.ts'
 import { recordedAnswers, sampleCases, strictAnswers } from './strict-ipvs/cases.ts'
 import { StrictIpvs } from './strict-ipvs/machine.ts'
 
@@ -9,6 +10,9 @@ const lines = (...text: string[]): string => text.map(line => `${line}\n`).join(
 const sets = (machine: Exec, ...text: string[]) => machine.run('ipset', ['restore'], { input: lines(...text) })
 const servers = (machine: Exec, ...text: string[]) => machine.run('ipvsadm', ['--restore'], { input: lines(...text) })
 const devices = (machine: Exec, ...text: string[]) => machine.run('ip', ['-batch', '-'], { input: lines(...text) })
+const routes = ['-4', 'route', 'show', 'table', 'local', 'proto', '112']
+const ours = { protocol: 112, metric: 112 }
+const routeTo = (address: string) => `local ${address} dev lo table local proto 112 metric 112`
 const stdout = async (machine: Exec, command: string, ...args: string[]) => (await machine.run(command, args)).stdout
 const mangle = (...rules: string[]) => lines('*mangle', ':X - [0:0]', ...rules, 'COMMIT')
 
@@ -33,16 +37,19 @@ describe('what the machine remembers', () => {
     const machine = new StrictIpvs()
     await sets(machine, 'create a hash:ip', 'add a 10.0.0.1')
     await servers(machine, '-A -t 10.0.0.1:80 -s rr')
-    await devices(machine, 'link add d0 type dummy')
+    await devices(machine, 'link add d0 type dummy', `route append ${routeTo('10.0.0.2/32')}`)
     const copy = machine.frozen()
     await sets(machine, 'add a 10.0.0.2')
     await sets(copy, 'add a 10.0.0.3')
     await servers(machine, '-a -t 10.0.0.1:80 -r 10.1.0.1:80 -m')
-    await devices(machine, 'addr add 10.0.0.1/32 dev d0')
+    await devices(machine, 'addr add 10.0.0.1/32 dev d0', `route append ${routeTo('10.0.0.3/32')}`)
+    await devices(copy, `route del ${routeTo('10.0.0.2/32')}`)
     expect(machine.sets.elements('a').toSorted()).toEqual(['10.0.0.1', '10.0.0.2'])
     expect(copy.sets.elements('a').toSorted()).toEqual(['10.0.0.1', '10.0.0.3'])
     expect(await stdout(copy, 'ipvsadm', '-Sn')).toBe('-A -t 10.0.0.1:80 -s rr\n')
     expect(await stdout(copy, 'ip', '-o', 'addr', 'show')).toBe('')
+    expect(await stdout(copy, 'ip', ...routes)).toBe('')
+    expect(machine.routes.all('IPv4')).toEqual(['10.0.0.2', '10.0.0.3'])
   })
 
   test('a set that a rule of a copy uses is free in the machine, once it is free there', async () => {
@@ -105,7 +112,20 @@ describe('stricter than the tools', () => {
     expect(await devices(machine, 'link add d0 type veth')).toMatchObject({ exitCode: 255 })
     await devices(machine, 'link add d0 type dummy')
     expect(await devices(machine, 'addr add 10.0.0.1/24 dev d0')).toMatchObject({ exitCode: 255 })
+    expect(await devices(machine, 'addr add fd00::1/128 dev d0 preferred_lft 0')).toMatchObject({ exitCode: 255 })
     expect(await machine.run('ip', ['route'])).toMatchObject({ exitCode: 255, notFound: false })
+    for (const line of [
+      `route add ${routeTo('10.0.0.1/32')}`,
+      `route append ${routeTo('10.0.0.0/24')}`,
+      `route append ${routeTo('10.0.0.1')}`,
+      `route append ${routeTo('10.0.0.1/32').replace('112', '113')}`,
+      `route append ${routeTo('10.0.0.1/32')} metric 1`,
+      'route append local 10.0.0.1/32 dev lo',
+      'route append unreachable 10.0.0.1/32 dev lo table local proto 112 metric 112',
+    ])
+      expect(await devices(machine, line), line).toMatchObject({ exitCode: 255 })
+    for (const args of [routes.slice(1), routes.slice(0, -2), [...routes.slice(0, -1), '113'], [...routes, 'exact']])
+      expect(await machine.run('ip', args)).toMatchObject({ exitCode: 255 })
     expect(await machine.run('ipset', ['list'])).toMatchObject({ exitCode: 2 })
     expect(await machine.run('ipset', ['restore', '-exist'])).toMatchObject({ exitCode: 2 })
     expect(await machine.run('ipvsadm', ['-L'])).toMatchObject({ exitCode: 2 })
@@ -128,12 +148,15 @@ describe('what tests can ask of it', () => {
     await machine.run('ipvsadm', ['--set', '0', '0', '301'])
     await machine.run('ipvsadm', ['-A', '-t', '10.0.0.2:80'])
     await machine.run('iptables-nft-restore', ['--noflush'], { input: mangle() })
-    expect(machine.writes()).toBe(7)
-    for (const call of ['ipset save', 'ipvsadm -Sn', 'ipvsadm -Ln', 'ip -o addr show', 'iptables-nft-save', 'ip -V']) {
+    await machine.run('ip', ['route', 'append', ...routeTo('10.0.0.1/32').split(' ')])
+    expect(machine.writes()).toBe(8)
+    const listing = `ip ${routes.join(' ')}`
+    const reads = ['ipset save', 'ipvsadm -Sn', 'ipvsadm -Ln', 'ip -o addr show', listing, 'iptables-nft-save', 'ip -V']
+    for (const call of reads) {
       const [program = '', ...args] = call.split(' ')
       expect(await machine.run(program, args)).toMatchObject({ exitCode: 0 })
     }
-    expect(machine.writes()).toBe(7)
+    expect(machine.writes()).toBe(8)
     expect(machine.calls.at(-1)).toEqual({ command: 'ip', args: ['-V'], input: undefined })
   })
 
@@ -169,6 +192,54 @@ describe('what tests can ask of it', () => {
     })
     await servers(machine, '-A -t 10.0.0.1:80 -s rr', '-A -t 10.0.0.1:80 -s lc', '-E -t 10.0.0.1:80 -s lc', '-C')
     expect(seen).toEqual(['rr', 'lc', ''])
+  })
+
+  test('listeners are told of every route, by whichever way it comes', async () => {
+    const machine = new StrictIpvs({ commits: 'changes' })
+    const told: string[] = []
+    machine.onCommit((family, frozen) => {
+      if (frozen instanceof StrictIpvs) told.push(`${family}: ${frozen.routes.all(family).join(' ')}`)
+    })
+    await devices(machine, ...['10.0.0.2/32', '10.0.0.1/32', 'fd00::1/128'].map(to => `route append ${routeTo(to)}`))
+    await devices(machine, `route append ${routeTo('10.0.0.1/32')}`)
+    const { route } = machine.netlink()
+    await route.apply([{ kind: 'delete-local', address: '10.0.0.2' as IP, ...ours }])
+    expect(told).toEqual(['IPv4: 10.0.0.2', 'IPv4: 10.0.0.1 10.0.0.2', 'IPv6: fd00::1', 'IPv4: 10.0.0.1'])
+  })
+
+  test('netlink and ip speak of the same routes', async () => {
+    const machine = new StrictIpvs()
+    const { route } = machine.netlink()
+    const [own, second, other] = ['10.0.0.1', '10.0.0.2', '10.0.0.3'] as IP[]
+    if (own === undefined || second === undefined || other === undefined) throw new Error('no address')
+    await devices(
+      machine,
+      'link add d0 type dummy',
+      `addr add ${other}/32 dev d0`,
+      `route append ${routeTo(`${own}/32`)}`,
+    )
+    const before = machine.writes()
+    const operation = (kind: 'add-local' | 'delete-local', address: IP) => ({ kind, address, ...ours }) as const
+    const acks = await route.apply([
+      operation('add-local', own),
+      operation('add-local', second),
+      operation('delete-local', own),
+      operation('delete-local', own),
+      operation('add-local', 'fd00::1' as IP),
+    ])
+    expect(acks).toEqual([17, 0, 0, 3, 0].map(errno => ({ errno })))
+    expect(machine.writes() - before).toBe(5)
+    expect(await stdout(machine, 'ip', ...routes)).toBe('local 10.0.0.2 dev lo scope host metric 112 \n')
+    expect(await stdout(machine, 'ip', ...routes, 'exact', '10.0.0.1/32')).toBe('')
+    expect([await route.locals('IPv4', ours), await route.locals('IPv6', ours)]).toEqual([['10.0.0.2'], ['fd00::1']])
+    expect(await route.locals('IPv4', { ...ours, protocol: 113 })).toEqual([])
+    const local = await Promise.all([own, second, other].map(address => route.isLocal(address)))
+    expect(local).toEqual([false, true, true])
+    const index = (await route.link('d0'))?.index
+    const seen: LinkAddress[] = []
+    await route.addresses(index, 'IPv4', address => seen.push(address))
+    expect(seen).toEqual([{ index, address: other }])
+    await expect(route.apply([{ ...operation('add-local', own), protocol: 113 }])).rejects.toThrow('protocol 113')
   })
 
   test('connections outlive their real server and are there when it comes back', async () => {

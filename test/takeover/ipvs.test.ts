@@ -1,7 +1,8 @@
 // A kube-proxy of mode ipvs gives way: to our own mode ipvs, which adopts what it needs, and to the others.
 import { describe, expect, test } from 'vitest'
 import { ipvsBackend } from '../../src/backend/ipvs/index.ts'
-import { parseServers } from '../../src/backend/ipvs/parse.ts'
+import { parseAddresses, parseLocals, parseServers } from '../../src/backend/ipvs/parse.ts'
+import type { Exec } from '../../src/kernel/exec.ts'
 import { type Family, type IP, parseCIDR, parseIP } from '../../src/net/ip.ts'
 import type { Network } from '../../src/policy/network.ts'
 import type { EndpointChoice, ServicePort } from '../../src/policy/service-port.ts'
@@ -259,9 +260,19 @@ describe.each(bothFamilies)('%s, our own mode ipvs', family => {
     })
     const short: string[] = []
     const steps: Promise<void>[] = []
+    const option = family === 'IPv4' ? '-4' : '-6'
+    const arrives = async (frozen: Exec): Promise<void> => {
+      const device = await frozen.run('ip', [option, '-o', 'addr', 'show', 'dev', 'kube-ipvs0'])
+      const routes = await frozen.run('ip', [option, ...'route show table local proto 112'.split(' ')])
+      const local = [...parseAddresses(device.stdout, family), ...parseLocals(routes.stdout, 112)]
+      for (const address of [port.clusterIP, ...port.vips]) {
+        if (!local.includes(ip(address))) short.push(`${address} does not arrive`)
+      }
+    }
     machine.onCommit((changed, frozen) => {
       if (changed !== family) return
       steps.push(
+        arrives(frozen),
         frozen.run('ipvsadm', ['-Sn']).then(({ stdout }) => {
           const held = new Map(parseServers(stdout, family).map(item => [item.server, item]))
           for (const key of keys) {
@@ -281,6 +292,11 @@ describe.each(bothFamilies)('%s, our own mode ipvs', family => {
     expect(retired.busy).toBe(0)
     const held = parseServers(await says(machine, 'ipvsadm', '-Sn'), family)
     expect(held.map(({ server }) => server).sort()).toEqual([...keys].sort())
+    // The device stays, empty.
+    expect(await machine.run('ip', ['-o', 'addr', 'show', 'dev', 'kube-ipvs0'])).toMatchObject({
+      exitCode: 0,
+      stdout: '',
+    })
     const sets = (await says(machine, 'ipset', 'save')).match(/^create \S+/gm) ?? []
     expect(sets.length).toBeGreaterThan(0)
     expect(sets.filter(line => !line.startsWith('create PENSTOCK-'))).toEqual([])

@@ -39,11 +39,13 @@ const penstock = (...args: readonly string[]): number | null => {
 /** What IPVS mode keeps, ours or kube-proxy's, without counters. */
 function state(): string[] {
   const addresses = spawnSync('ip', ['-o', 'addr', 'show', 'dev', device], { encoding: 'utf8' }).stdout ?? ''
+  const routes = ['-4', '-6'].map(family => run('ip', [family, 'route', 'show', 'table', 'local', 'proto', '112']))
   const rules = ['iptables-save', 'ip6tables-save'].map(tool => run(tool, []).replaceAll(/\[\d+:\d+\]|^#.*$/gm, ''))
   return [
     ...linesOf(run('ipvsadm', ['-Sn'])),
     ...linesOf(run('ipset', ['save'])),
     ...linesOf(addresses).filter(line => !line.includes('fe80:')),
+    ...routes.flatMap(linesOf),
     ...rules.flatMap(linesOf).filter(line => /KUBE-|PENSTOCK/.test(line)),
   ].sort()
 }
@@ -97,7 +99,7 @@ async function mends(): Promise<void> {
   const damages: readonly (readonly [what: string, program: string, args: readonly string[]])[] = [
     ['all virtual servers', 'ipvsadm', ['-C']],
     ['one real server', 'ipvsadm', ['-d', '-t', address, '-r', server.split(' ')[4] ?? '']],
-    ['one address', 'ip', ['addr', 'del', `${address.split(':')[0]}/32`, 'dev', device]],
+    ['one address', 'ip', ['route', 'del', 'local', address.split(':')[0] ?? '', 'table', 'local', 'proto', '112']],
     ['a set', 'ipset', ['flush', 'PENSTOCK-INTERNAL']],
     ['the rules of a table', 'iptables', ['-t', 'mangle', '-F']],
   ]

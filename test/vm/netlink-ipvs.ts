@@ -304,6 +304,7 @@ async function livesByNetlink(): Promise<void> {
 
   await backend.cleanup(signal)
   deepStrictEqual([saved(), run('ipset', ['save'])], [[], ''])
+  equal(run('ip', ['route', 'show', 'table', 'local', 'proto', '112']), '')
   ok(spawnSync('ip', ['link', 'show', 'dev', 'kube-ipvs0']).status !== 0)
   backend.stop?.()
   say('ok: nothing is left')
@@ -321,6 +322,8 @@ if (process.argv.includes(inside)) {
   await livesByNetlink()
   process.exit(0)
 } else {
-  const { status } = spawnSync('unshare', ['-n', process.execPath, import.meta.filename, inside], { stdio: 'inherit' })
+  const argv = ['-n', process.execPath, import.meta.filename, inside]
+  const { status, signal } = spawnSync('unshare', argv, { stdio: 'inherit' })
+  if (signal !== null) say(`ended by ${signal}`)
   process.exitCode = status ?? 1
 }

@@ -1,7 +1,7 @@
 // What is to be done in the kernel, one change at a time: typed, and as the lines that ipset, ipvsadm and ip are given.
 import { bitsOf, type Family, type IP } from '../../net/ip.ts'
 import type { Step } from '../backend.ts'
-import { device, type VirtualServer } from './names.ts'
+import { device, routeMark, type VirtualServer } from './names.ts'
 import { serverArguments } from './servers.ts'
 
 export type SetCommand =
@@ -33,14 +33,15 @@ export type ServerCommand =
     }
   | { readonly kind: 'delete-real'; readonly server: VirtualServer; readonly real: string }
 
-export type DeviceCommand =
+export type RoutingCommand =
   | { readonly kind: 'add-device' | 'delete-device' }
+  /** An address that is made the machine's, by a local route, or is no longer. */
   | { readonly kind: 'add-address' | 'delete-address'; readonly address: IP }
 
-export type Command = SetCommand | ServerCommand | DeviceCommand
+export type Command = SetCommand | ServerCommand | RoutingCommand
 
 /** Programs that steps are for, where programs are used. */
-export type Tool = 'ipset' | 'iptables' | 'ipvsadm' | 'link' | 'address'
+export type Tool = 'ipset' | 'iptables' | 'ipvsadm' | 'link' | 'route'
 
 /** Where a step has its commands: no name that `penstock plan -o json` would print. */
 const commandList = Symbol('commands')
@@ -109,30 +110,33 @@ export function lineOf(command: Command, family: Family): string {
     case 'delete-device':
       return `link del ${device}`
     case 'add-address':
-      // Deprecated: else the kernel may choose it as source, of masqueraded packets too, for being near a pod's address.
-      return `addr add ${onDevice(command.address, family)}${family === 'IPv6' ? ' preferred_lft 0' : ''}`
+      // Beside the kernel's own, if it has one: either comes and goes by itself.
+      return `route append ${routeTo(command.address, family)}`
     case 'delete-address':
-      return `addr del ${onDevice(command.address, family)}`
+      return `route del ${routeTo(command.address, family)}`
   }
 }
 
-const onDevice = (address: IP, family: Family): string => `${address}/${bitsOf(family)} dev ${device}`
+const routeTo = (address: IP, family: Family): string =>
+  `local ${address}/${bitsOf(family)} dev lo table local proto ${routeMark.protocol} metric ${routeMark.metric}`
 
 /** Commands by the part of the kernel that takes them, each in their order. */
-export function partsOf(commands: readonly Command[]): {
+export interface CommandParts {
   readonly sets: readonly SetCommand[]
   readonly servers: readonly ServerCommand[]
-  readonly device: readonly DeviceCommand[]
-} {
-  const parts: { sets: SetCommand[]; servers: ServerCommand[]; device: DeviceCommand[] } = {
+  readonly routing: readonly RoutingCommand[]
+}
+
+export function partsOf(commands: readonly Command[]): CommandParts {
+  const parts: { sets: SetCommand[]; servers: ServerCommand[]; routing: RoutingCommand[] } = {
     sets: [],
     servers: [],
-    device: [],
+    routing: [],
   }
   for (const command of commands) {
     if ('set' in command) parts.sets.push(command)
     else if ('server' in command) parts.servers.push(command)
-    else parts.device.push(command)
+    else parts.routing.push(command)
   }
   return parts
 }

@@ -34,7 +34,7 @@ export interface Held {
 
 export interface ReadOptions {
   readonly family: Family
-  /** Virtual servers at these addresses are not ours, even on our device, unless they are frontends in our sets. */
+  /** Virtual servers at these addresses are not ours, even on the device, unless they are frontends in our sets. */
   readonly excludeCIDRs: readonly CIDR[]
 }
 
@@ -53,14 +53,16 @@ export async function read(
     program.set(setKey(name), type)
     for (const [element, value] of members) program.set(memberKey(name, element), value)
   }
+  if (await kernel.hasDevice(signal)) program.set(deviceKey, 'dummy')
   const addresses = await kernel.addresses(family, signal)
-  if (addresses !== undefined) program.set(deviceKey, 'dummy')
-  const isOwn = ownAddresses(sets, options.excludeCIDRs)
-  for (const ip of addresses ?? []) if (isOwn(ip)) program.set(addressKey(ip), '')
+  for (const ip of addresses) program.set(addressKey(ip), '')
+  // Virtual servers that kube-proxy has made are taken over, those that no Service has any more among them.
+  const isExcluded = (ip: IP): boolean => options.excludeCIDRs.some(cidr => cidrContains(cidr, ip))
+  const taken = (await kernel.proxyAddresses(family, signal)).filter(ip => !isExcluded(ip))
 
   const draining: { server: string; real: string }[] = []
   const givenUp: VirtualServer[] = []
-  const isOurs = ownership(sets, (addresses ?? []).filter(isOwn))
+  const isOurs = ownership(sets, [...addresses, ...taken])
   const inUse = marksInUse(sets)
   for (const held of await kernel.servers(family, signal)) {
     if (!isOurs(held)) continue
@@ -71,12 +73,6 @@ export async function read(
     else program.set(serverKey(server), serverValue({ options: text, real: lines.sort() }))
   }
   return { program, draining, givenUp }
-}
-
-/** Addresses on the device are ours, but for those that the operator excludes and our sets do not name. */
-export function ownAddresses(sets: readonly HeldSet[], excludeCIDRs: readonly CIDR[]): (ip: IP) => boolean {
-  const named = sets.find(({ role }) => role === 'ADDRESS')?.members
-  return ip => named?.has(ip) === true || !excludeCIDRs.some(cidr => cidrContains(cidr, ip))
 }
 
 /** Virtual servers by mark that packets are sent to. */
@@ -90,17 +86,17 @@ const realLine = ({ address, weight, rest }: HeldServer['real'][number]): string
   weight === 1 && rest === '-m' ? address : `${address} weight ${weight}${rest === '-m' ? '' : ` ${rest}`}`
 
 /**
- * Tells our virtual servers from those of others: by mark those with our signature, by address those on our device and
+ * Tells our virtual servers from those of others: by mark those with our signature, by address those at these addresses and
  * those that our sets name.
  */
 export function ownership(sets: readonly HeldSet[], addresses: readonly IP[]): (held: HeldServer) => boolean {
-  const onDevice = new Set<string>(addresses)
+  const atAddress = new Set<string>(addresses)
   const frontends = sets.filter(({ role }) => role === 'INTERNAL' || role === 'EXTERNAL' || role === 'LOCAL')
   return ({ server }) => {
     const address = addressOf(server)
     if (address === undefined) return (Number(server.split(' ')[1]) & markMask) >>> 0 === markSignature
     const element = elementOf(server) ?? ''
-    return onDevice.has(parseIP(address) ?? '') || frontends.some(({ members }) => members.has(element))
+    return atAddress.has(parseIP(address) ?? '') || frontends.some(({ members }) => members.has(element))
   }
 }
 

@@ -1,5 +1,5 @@
 // From a Service port to virtual servers, set members and addresses.
-import type { IP } from '../../net/ip.ts'
+import { cidrContains, type IP, parseCIDR } from '../../net/ip.ts'
 import type { Network } from '../../policy/network.ts'
 import { nodePortIPs } from '../../policy/node-ports.ts'
 import type { Endpoint, EndpointChoice, Frontend, ServicePort } from '../../policy/service-port.ts'
@@ -8,6 +8,21 @@ import { addressEntry, bundleEntry, poolEntry } from './layout.ts'
 import { memberKey, type SetRole, serverKey, setName, virtualServer } from './names.ts'
 import { optionsOf, parseScheduling, poolOptionsOf, realServers, type Scheduling, serverValue } from './servers.ts'
 import { commentOf, frontendElement, rangeElement } from './sets.ts'
+
+/** What is no single machine's address, or each one's own, is not made this one's (RFC 6890, RFC 1112, RFC 4291). */
+const special = [
+  '0.0.0.0/8',
+  '127.0.0.0/8',
+  '224.0.0.0/4',
+  '255.255.255.255/32',
+  '::/128',
+  '::1/128',
+  'fe80::/10',
+  'ff00::/8',
+]
+  .map(parseCIDR)
+  .filter(cidr => cidr !== undefined)
+const isSingle = (address: IP): boolean => !special.some(cidr => cidrContains(cidr, address))
 
 /** A frontend at one address. */
 type Placed = Frontend & { readonly address: IP }
@@ -58,7 +73,7 @@ export function* compileServicePort(
       yield bundleEntry(virtualServer(port.protocol, address, frontend.port), rank, owner, objects)
     } else {
       yield* objects
-      yield addressEntry(address, owner)
+      if (isSingle(address)) yield addressEntry(address, owner)
     }
     if (traffic === 'external') forNode.push(frontend)
   }

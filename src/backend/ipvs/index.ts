@@ -1,17 +1,17 @@
 // The IPVS backend, put together. See README.md in this folder.
 import type { Exec } from '../../kernel/exec.ts'
-import type { Family } from '../../net/ip.ts'
-import { type Backend, CommitError, type Transaction } from '../backend.ts'
+import { type Family, familyOf, type IP, parseIP } from '../../net/ip.ts'
+import { type Backend, CommitError, type Program, type Transaction } from '../backend.ts'
 import { fingerprint as fingerprintOfGlue, isIntact, jumpsIn, type Witness } from '../xtables/commit.ts'
 import { restoreLimits } from '../xtables/plan.ts'
 import { toolChoice, type Variant, watchedTables } from '../xtables/tools.ts'
-import { type Command, commandsOf, partsOf, type ServerCommand } from './commands.ts'
+import { type Command, type CommandParts, commandsOf, partsOf } from './commands.ts'
 import { commit, glueScope, read } from './commit.ts'
 import { compileServicePort } from './compile.ts'
 import { Drainer } from './drain.ts'
 import type { IpvsKernel } from './kernel.ts'
 import { ipvsLayout } from './layout.ts'
-import { chainPrefix, chains, type VirtualServer } from './names.ts'
+import { addressKeyPrefix, chainPrefix, chains, serverKey, type VirtualServer } from './names.ts'
 import { type IpvsNetlink, overNetlink } from './netlink.ts'
 import { plan } from './plan.ts'
 import { programs } from './programs.ts'
@@ -66,11 +66,16 @@ export function ipvsBackend({ family, exec, settings = defaultIpvsSettings, vari
   const drainer = new Drainer({ kernel, family })
   let canCompareAddresses = true
   const retired = retirement({ exec, family, excludeCIDRs: settings.excludeCIDRs }, kernel)
-  /** One virtual server that the kernel holds: gone when somebody clears IPVS' table. */
+  /** One virtual server that the kernel holds: gone when somebody clears IPVS' table. And one address with a route of ours. */
   let witness: VirtualServer | undefined
+  let address: IP | undefined
 
   const take = (transaction: Transaction): void => {
-    for (const command of serverCommands(transaction)) {
+    for (const command of commandsIn(transaction, 'routing')) {
+      if (command.kind === 'add-address') address = command.address
+      else if (command.kind === 'delete-address' && address === command.address) address = undefined
+    }
+    for (const command of commandsIn(transaction, 'servers')) {
       const { kind, server } = command
       const isByMark = addressOf(server) === undefined
       switch (kind) {
@@ -122,8 +127,8 @@ export function ipvsBackend({ family, exec, settings = defaultIpvsSettings, vari
         const options = { family, excludeCIDRs: settings.excludeCIDRs }
         const { program, draining, givenUp } = await read(await kernel(), exec, await tools.find(), options, signal)
         drainer.found(draining, givenUp)
-        const known = [...program.keys()].find(key => key.startsWith('virtual '))
-        witness = known?.slice('virtual '.length)
+        witness = firstOf(program, serverKey(''))
+        address = parseIP(firstOf(program, addressKeyPrefix) ?? '')
         return program
       }),
     watched: () => watchedTables(tools.known, family, chainPrefix, hooks),
@@ -139,9 +144,10 @@ export function ipvsBackend({ family, exec, settings = defaultIpvsSettings, vari
       if (!(await isIntact(exec, await tools.find(), jumps, signal))) return false
       const asked = await kernel()
       if (!(await asked.hasDevice(signal))) return false
-      if (witness === undefined) return true
+      const route = address
+      if (route !== undefined && !(await arrives(asked, route, signal)) && address === route) return false
       const known = witness
-      return (await asked.hasServer(known, family, signal)) || witness !== known
+      return known === undefined || (await asked.hasServer(known, family, signal)) || witness !== known
     },
     commit: (transaction, signal) =>
       drainer.alone(async () => {
@@ -180,6 +186,10 @@ export function ipvsBackend({ family, exec, settings = defaultIpvsSettings, vari
   }
 }
 
+/** A broadcast or multicast address is none to the kernel's routing, though there is a route. */
+const arrives = async (kernel: IpvsKernel, address: IP, signal: AbortSignal): Promise<boolean> =>
+  (await kernel.isLocal(address, signal)) || (await kernel.addresses(familyOf(address), signal)).includes(address)
+
 /** What went wrong, as a sentence; undefined when nothing did. */
 async function messageOf(work: Promise<void>): Promise<string | undefined> {
   try {
@@ -191,6 +201,12 @@ async function messageOf(work: Promise<void>): Promise<string | undefined> {
   }
 }
 
-function* serverCommands({ steps }: Transaction): Iterable<ServerCommand> {
-  for (const step of steps) yield* partsOf(commandsOf(step) ?? []).servers
+function* commandsIn<P extends keyof CommandParts>({ steps }: Transaction, part: P): Iterable<CommandParts[P][number]> {
+  for (const step of steps) yield* partsOf(commandsOf(step) ?? [])[part]
+}
+
+/** What follows the beginning in the first key that has it. */
+function firstOf(program: Program, beginning: string): string | undefined {
+  for (const key of program.keys()) if (key.startsWith(beginning)) return key.slice(beginning.length)
+  return undefined
 }

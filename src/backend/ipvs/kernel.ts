@@ -26,9 +26,13 @@ export interface IpvsKernel {
   sets(family: Family, signal: AbortSignal): Promise<HeldSet[]>
   /** All virtual servers of a family, ours or not. */
   servers(family: Family, signal: AbortSignal): Promise<HeldServer[]>
-  /** Addresses on our device without the kernel's own; undefined if there is no such device. */
-  addresses(family: Family, signal: AbortSignal): Promise<IP[] | undefined>
+  /** Addresses that are the machine's by routes of ours. */
+  addresses(family: Family, signal: AbortSignal): Promise<IP[]>
   hasDevice(signal: AbortSignal): Promise<boolean>
+  /** Addresses that kube-proxy has on the device; none if there is no such device. */
+  proxyAddresses(family: Family, signal: AbortSignal): Promise<IP[]>
+  /** True if packets for the address are delivered on this machine; by programs only our own routes are known. */
+  isLocal(address: IP, signal: AbortSignal): Promise<boolean>
   hasServer(server: VirtualServer, family: Family, signal: AbortSignal): Promise<boolean>
   /** How many virtual servers `loads` is best asked for at once: it answers at once, in a fraction of a millisecond, or by one listing. */
   readonly loadsPerTurn: number
@@ -38,7 +42,7 @@ export interface IpvsKernel {
   change(commands: readonly Command[], family: Family, signal?: AbortSignal): Promise<readonly Refused[]>
   /**
    * A digest of our sets, of the family's virtual servers (those of others included, which only costs a comparison when they
-   * change) and of the device's addresses. Real servers of weight 0 are left out: they are being drained and go by themselves.
+   * change), of our routes, and of whether the device is there. Real servers of weight 0 are left out: they are being drained and go by themselves.
    */
   fingerprint(family: Family, signal: AbortSignal): Promise<Look>
   /** Has the kernel's module loaded, without which its settings do not exist. */
@@ -75,6 +79,10 @@ function meaningOf({ command, why }: Refused): Meaning {
     case 'add-device':
       // Both address families share the device: the other one made it first.
       return why === 'exists' ? 'met' : isAmiss ? 'stale' : 'refused'
+    case 'add-address':
+      // Somebody has the very same route: packets arrive.
+      return why === 'exists' ? 'met' : isAmiss ? 'stale' : 'refused'
+    case 'delete-address':
     case 'delete-server':
     case 'delete-real':
       return why === 'missing' ? 'met' : 'stale'

@@ -1,4 +1,4 @@
-// What several Service ports need, or may compete for: addresses on the device, frontends at the node's own addresses, and
+// What several Service ports need, or may compete for: addresses, frontends at the node's own addresses, and
 // marks. The result depends on the set of entries alone, whatever the order in which they came.
 import { createHash } from 'node:crypto'
 import type { Family, IP } from '../../net/ip.ts'
@@ -20,7 +20,7 @@ export interface Pool {
 
 const separator = '\t'
 
-/** One Service port's need for an address on the device. */
+/** One Service port's need for an address. */
 export const addressEntry = (address: IP, owner: string): KernelObject => ({
   key: ['@', addressKey(address), 0, owner].join(separator),
   value: '',

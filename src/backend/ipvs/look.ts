@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto'
 import type { Exec } from '../../kernel/exec.ts'
 import type { Family } from '../../net/ip.ts'
 import type { Look } from '../backend.ts'
-import { device, setName, setRoles } from './names.ts'
-import { failure } from './programs.ts'
+import { setName, setRoles } from './names.ts'
+import { failure, hasDevice, showRoutes } from './programs.ts'
 
 const timeoutMs = 120_000
 /** Milliseconds for each byte of the listings: a guess, as of a program that asks the kernel for each virtual server. */
@@ -12,23 +12,22 @@ const costOfByte = 1e-4
 
 /**
  * A digest of our sets, of the family's virtual servers (those of others included, which only costs a comparison when they
- * change) and of the device's addresses. Real servers of weight 0 are left out: they are being drained and go by themselves.
+ * change), of our routes, and of whether the device is there. Real servers of weight 0 are left out: they are being drained and go by themselves.
  * Throws CommitError.
  */
 export async function fingerprint(exec: Exec, family: Family, signal: AbortSignal): Promise<Look> {
   const hash = createHash('sha256')
   let bytes = 0
-  const ask = async (command: string, args: readonly string[], absent?: RegExp): Promise<string> => {
+  const ask = async (command: string, args: readonly string[]): Promise<string> => {
     const result = await exec.run(command, args, { signal, timeoutMs })
-    if (result.exitCode !== 0 && absent?.test(result.stderr) !== true) throw failure(command, result)
+    if (result.exitCode !== 0) throw failure(command, result)
     bytes += result.stdout.length
-    return result.exitCode === 0 ? result.stdout : ''
+    return result.stdout
   }
-  const option = family === 'IPv4' ? '-4' : '-6'
   for (const part of ownMembers(await ask('ipset', ['save']), family)) hash.update(part, 'latin1')
   for (const part of serversOf(await ask('ipvsadm', ['-Sn']), family)) hash.update(part, 'latin1')
-  const gone = /does not exist|Cannot find device/
-  hash.update(await ask('ip', [option, '-o', 'addr', 'show', 'dev', device], gone), 'latin1')
+  hash.update(await ask('ip', showRoutes(family)), 'latin1')
+  hash.update(`\n${await hasDevice(exec, signal)}`)
   return { digest: hash.digest('base64'), costMs: bytes * costOfByte }
 }
 

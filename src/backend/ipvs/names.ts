@@ -1,8 +1,19 @@
-// Names and keys of what IPVS mode keeps in the kernel: virtual servers, addresses, sets and the chains of the glue.
+// Names and keys of what IPVS mode keeps in the kernel: virtual servers, local routes, sets and the chains of the glue.
 import { type Family, formatAddressPort, type IP } from '../../net/ip.ts'
 import type { Protocol } from '../../net/protocol.ts'
 
-/** Holds the addresses of Services. kube-proxy's name: CNIs leave a device of that name alone. */
+/**
+ * By what our routes are told from those of others: the protocol (RTPROT_*, linux/rtnetlink.h; iproute2's rt_protos knows none
+ * of that number), and the metric. To IPv6 a route with the metric that `ip` gives if none is said, 1024, would be the very
+ * same as ours, whoever made it (rt6_duplicate_nexthop). The kernel's own have 0 and go first.
+ */
+export const routeMark = { protocol: 112, metric: 112 } as const
+
+/**
+ * kube-proxy's device for the addresses of Services. Ours is empty: CNIs tell by its being there that packets are forwarded by
+ * IPVS. Calico's Felix (ifacemonitor.IsInterfacePresent, KubeIPVSSupportEnabled) applies an endpoint's policies to them only
+ * then.
+ */
 export const device = 'kube-ipvs0'
 
 /** Chains with this prefix are ours. It is not the one of iptables mode, so that either can be removed beside the other. */
@@ -40,7 +51,7 @@ export const setRoles = [
   'RANGES',
   /** Frontends for which this node and its pods have a virtual server of their own, and its mark. */
   'MARK',
-  /** Addresses on the device. */
+  /** Addresses of Services, for which there are routes. */
   'ADDRESS',
   /** Ports of health checks. */
   'HEALTH',
@@ -98,8 +109,9 @@ export const setKey = (name: string): string => `set ${name}`
 /** Key of a member of a set; its value is what comes with it, a comment or a mark. */
 export const memberKey = (set: string, element: string): string => `member ${set} ${element}`
 
-/** Key of an address on the device; its value is empty. */
-export const addressKey = (address: IP): string => `address ${address}`
+/** Key of an address that is made the machine's by a local route; its value is empty. */
+export const addressKey = (address: IP): string => `${addressKeyPrefix}${address}`
+export const addressKeyPrefix = 'address '
 
 /** Key of the device; its value is its type. */
 export const deviceKey = `device ${device}`

@@ -8,16 +8,16 @@ import { type Ack, errnoName, NetlinkError } from '../../kernel/netlink/message.
 import { openRoute, type RouteConnection } from '../../kernel/netlink/route.ts'
 import type { Family, IP } from '../../net/ip.ts'
 import { CommitError, type Look } from '../backend.ts'
-import { type Command, type DeviceCommand, lineOf, partsOf } from './commands.ts'
+import { type Command, lineOf, partsOf } from './commands.ts'
 import type { IpvsKernel, Refused } from './kernel.ts'
-import { device, setName, setRoles, type VirtualServer } from './names.ts'
+import { device, routeMark, setName, setRoles, type VirtualServer } from './names.ts'
 import { type HeldServer, type HeldSet, type Load, loadKey } from './parse.ts'
 import { noIpset, noIpvs } from './programs.ts'
 import {
-  deviceOperation,
   elementText,
   heldDestination,
   optionsText,
+  routeOperation,
   serverName,
   serverOperation,
   serviceId,
@@ -66,8 +66,10 @@ export function overNetlink({ ipvs, sets, route }: IpvsNetlink, load: () => Prom
         await ready()
         return readServers(ipvs, family, signal)
       }),
-    addresses: (family, signal) => answered('rtnetlink', () => readAddresses(route, family, signal)),
+    addresses: (family, signal) => answered('rtnetlink', () => route.locals(family, routeMark, signal)),
     hasDevice: () => answered('rtnetlink', async () => (await route.link(device)) !== undefined),
+    proxyAddresses: (family, signal) => answered('rtnetlink', () => readProxyAddresses(route, family, signal)),
+    isLocal: address => answered('rtnetlink', () => route.isLocal(address)),
     hasServer: (server, family) => answered('IPVS', () => ipvs.hasService(serviceId(server, family))),
     loadsPerTurn: 4,
     loads: (servers, family, signal) =>
@@ -108,6 +110,8 @@ async function answered<T>(whom: string, work: () => Promise<T>): Promise<T> {
 function errorOf(whom: string, errno: number, message: string, options: { cause?: unknown } = {}): CommitError {
   const code = errnoName(errno)
   const said = `${whom}: ${message}`
+  // What a route is refused with where lo has no IPv6 (net.ipv6.conf.lo.disable_ipv6).
+  if (code === 'EACCES' && whom === 'rtnetlink') return new CommitError('transient', said, options)
   if (code === 'EPERM' || code === 'EACCES') return new CommitError('denied', said, options)
   // To netfilter's socket a part of netfilter that is not there is an invalid argument (nfnetlink_rcv_msg).
   const hasNoIpset = whom === 'ipset' && (code === 'EINVAL' || errno === ipsetRefusal.protocol)
@@ -154,9 +158,9 @@ async function readServers(ipvs: IpvsConnection, family: Family, signal: AbortSi
   return found
 }
 
-async function readAddresses(route: RouteConnection, family: Family, signal: AbortSignal): Promise<IP[] | undefined> {
+async function readProxyAddresses(route: RouteConnection, family: Family, signal: AbortSignal): Promise<IP[]> {
   const link = await route.link(device)
-  if (link === undefined) return undefined
+  if (link === undefined) return []
   const found: IP[] = []
   await route.addresses(
     link.index,
@@ -193,10 +197,11 @@ async function fingerprint({ ipvs, sets, route }: IpvsNetlink, family: Family, s
   }
   const servers = await readServers(ipvs, family, signal)
   for (const held of servers) addServer(hash, held)
-  const addresses = await readAddresses(route, family, signal)
-  hash.update(`\n${addresses?.join(' ') ?? 'no device'}\n`)
+  const addresses = await route.locals(family, routeMark, signal)
+  const hasDevice = (await route.link(device)) !== undefined
+  hash.update(`\n${addresses.join(' ')}\n${hasDevice}\n`)
   // An element is 40 bytes and more.
-  const costMs = servers.length * cost.server + (bytes / 40 + (addresses?.length ?? 0)) * cost.element
+  const costMs = servers.length * cost.server + (bytes / 40 + addresses.length) * cost.element
   return { digest: hash.digest('base64'), costMs }
 }
 
@@ -211,14 +216,14 @@ function addServer(hash: Hash, { server, options, real }: HeldServer): void {
  */
 const partLength = 512
 
-/** Sets before virtual servers before the device, as the programs; a step is of one kind anyway. */
+/** Sets before virtual servers before routes, as the programs; a step is of one kind anyway. */
 async function change(
   netlink: IpvsNetlink,
   commands: readonly Command[],
   family: Family,
   signal?: AbortSignal,
 ): Promise<readonly Refused[]> {
-  const { sets, servers, device: ofDevice } = partsOf(commands)
+  const { sets, servers, routing } = partsOf(commands)
   const refused: Refused[] = []
   const take = (of: readonly Command[], acks: readonly Ack[], whyNot: WhyNot, whom: string): void => {
     for (const [index, command] of of.entries()) {
@@ -245,31 +250,13 @@ async function change(
   await apply('IPVS', servers, whyNotServer, of =>
     netlink.ipvs.apply(of.map(command => serverOperation(command, family))),
   )
-  await apply('rtnetlink', ofDevice, whyNotDevice, of => changeDevice(netlink.route, of, family))
+  await apply(
+    'rtnetlink',
+    routing,
+    (_, code) => commonly(code),
+    of => netlink.route.apply(of.map(routeOperation)),
+  )
   return refused
-}
-
-async function changeDevice(
-  route: RouteConnection,
-  commands: readonly DeviceCommand[],
-  family: Family,
-): Promise<readonly Ack[]> {
-  let index: number | undefined
-  const acks: Ack[] = []
-  for (const run of runsOf(commands)) {
-    // An address needs the device's number; 0 is none's: ENODEV.
-    if (run.some(({ kind }) => kind === 'add-address' || kind === 'delete-address')) {
-      index ??= (await route.link(device))?.index ?? 0
-    }
-    acks.push(...(await route.apply(run.map(command => deviceOperation(command, index ?? 0, family)))))
-  }
-  return acks
-}
-
-/** Commands for the device by themselves, for its number may change with each. */
-function runsOf(commands: readonly DeviceCommand[]): DeviceCommand[][] {
-  const isOfDevice = ({ kind }: DeviceCommand): boolean => kind === 'add-device' || kind === 'delete-device'
-  return [commands.filter(isOfDevice), commands.filter(command => !isOfDevice(command))].filter(run => run.length > 0)
 }
 
 /** Why a command was refused, by errno's name or number; undefined for what says nothing of the command. */
@@ -287,16 +274,12 @@ const whyNotSet: WhyNot = ({ kind }, code, errno) => {
 const whyNotServer: WhyNot = ({ kind }, code) =>
   code === 'ENOENT' && (kind === 'add-server' || kind === 'edit-server') ? 'invalid' : commonly(code)
 
-const whyNotDevice: WhyNot = ({ kind }, code) => {
-  if (code === 'EADDRNOTAVAIL') return kind === 'delete-address' ? 'missing' : 'invalid'
-  return code === 'ENODEV' ? 'missing' : commonly(code)
-}
-
 function commonly(code: string): Refused['why'] | undefined {
   switch (code) {
     case 'EEXIST':
       return 'exists'
     case 'ENOENT':
+    case 'ENODEV':
     case 'ESRCH':
       return 'missing'
     case 'EINVAL':

@@ -151,6 +151,16 @@ export const loadKey = (server: VirtualServer, family: Family): string =>
 export const loadOf = (loads: Loads, server: VirtualServer, real: string, family: Family): Load | undefined =>
   loads.get(loadKey(server, family))?.get(real)
 
+/** Addresses of local routes of this metric in what `ip route show` prints. */
+export function parseLocals(text: string, metric: number): IP[] {
+  const found: IP[] = []
+  for (const [, address = '', rest = ''] of text.matchAll(/^local ([0-9a-fA-F.:]+) (.*)$/gm)) {
+    const ip = parseIP(address)
+    if (ip !== undefined && /\bmetric (\d+)/.exec(rest)?.[1] === `${metric}`) found.push(ip)
+  }
+  return found
+}
+
 /** Addresses of one family in what `ip -o addr show` prints. Link-local ones are the kernel's own. */
 export function parseAddresses(text: string, family: Family): IP[] {
   const found: IP[] = []

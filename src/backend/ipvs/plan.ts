@@ -54,7 +54,7 @@ export function plan(delta: Delta, program: Program, family: Family, limits: Res
   // some lines beside it, too.
   step('ipset', 'members that change', rewritten(members), keysOf(members, 'member'))
   step('link', `the device ${device}`, deviceCommands(changes), keysOf(changes, 'device'))
-  step('address', `addresses of ${device}`, addressCommands(changes), keysOf(changes, 'address'))
+  step('route', 'addresses of Services', addressCommands(changes), keysOf(changes, 'address'))
   step('ipset', 'members and sets that go', [...deleted(changes, retyped), ...destroyed(changes)], [])
   step('ipvsadm', 'virtual servers by mark, once drained', givenUpCommands(changes), [])
   return { steps }

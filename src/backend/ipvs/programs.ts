@@ -1,19 +1,19 @@
 // IPVS mode by programs: ipset, ipvsadm and ip. What they print, and what it means when they fail.
 import type { Exec, ExecResult } from '../../kernel/exec.ts'
-import type { Family, IP } from '../../net/ip.ts'
+import { bitsOf, type Family, familyOf, type IP } from '../../net/ip.ts'
 import { CommitError } from '../backend.ts'
 import {
   type Command,
-  type DeviceCommand,
   lineOf,
   linesOf,
   partsOf,
+  type RoutingCommand,
   type ServerCommand,
   type SetCommand,
 } from './commands.ts'
 import type { IpvsKernel, Refused } from './kernel.ts'
 import { fingerprint } from './look.ts'
-import { device, type VirtualServer } from './names.ts'
+import { device, routeMark, type VirtualServer } from './names.ts'
 import {
   type HeldServer,
   type HeldSet,
@@ -21,6 +21,7 @@ import {
   loadOf,
   parseAddresses,
   parseLoads,
+  parseLocals,
   parseServers,
   parseSets,
 } from './parse.ts'
@@ -37,10 +38,15 @@ export function programs(exec: Exec): IpvsKernel {
     sets: (family, signal) => readSets(exec, family, signal),
     servers: (family, signal) => readServers(exec, family, signal),
     addresses: (family, signal) => readAddresses(exec, family, signal),
-    async hasDevice(signal) {
-      const result = await exec.run('ip', ['-o', 'link', 'show', 'dev', device], { signal, timeoutMs })
-      // A program that was ended says nothing about the device.
-      return result.exitCode === 0 || (result.exitCode < 0 && !result.notFound)
+    hasDevice: signal => hasDevice(exec, signal),
+    proxyAddresses: (family, signal) => readProxyAddresses(exec, family, signal),
+    async isLocal(address, signal) {
+      const family = familyOf(address)
+      const args = [...showRoutes(family), 'exact', `${address}/${bitsOf(family)}`]
+      const result = await exec.run('ip', args, { signal, timeoutMs })
+      // A program that was ended says nothing about the route.
+      if (result.exitCode !== 0) return result.exitCode < 0 && !result.notFound
+      return parseLocals(result.stdout, routeMark.metric).length > 0
     },
     async hasServer(server, family, signal) {
       const args = ['-Ln', ...serverArguments(server, family).split(' ')]
@@ -77,12 +83,32 @@ export async function readServers(exec: Exec, family: Family, signal?: AbortSign
   return parseServers(result.stdout, family)
 }
 
-/** Addresses on our device; undefined if there is no such device. Throws CommitError. */
-export async function readAddresses(exec: Exec, family: Family, signal: AbortSignal): Promise<IP[] | undefined> {
+/** Arguments of ip that have it list our routes. */
+export const showRoutes = (family: Family): readonly string[] => [
+  family === 'IPv4' ? '-4' : '-6',
+  ...['route', 'show', 'table', 'local', 'proto', `${routeMark.protocol}`],
+]
+
+async function readAddresses(exec: Exec, family: Family, signal: AbortSignal): Promise<IP[]> {
+  const result = await exec.run('ip', showRoutes(family), { signal, timeoutMs })
+  // Without any address there is no table, as long as lo was never up.
+  if (result.exitCode !== 0 && !/table does not exist/.test(result.stderr)) throw failure('ip', result)
+  return parseLocals(result.stdout, routeMark.metric).filter(ip => familyOf(ip) === family)
+}
+
+/** True if the device is there. */
+export async function hasDevice(exec: Exec, signal: AbortSignal): Promise<boolean> {
+  const result = await exec.run('ip', ['-o', 'link', 'show', 'dev', device], { signal, timeoutMs })
+  // A program that was ended says nothing about the device.
+  return result.exitCode === 0 || (result.exitCode < 0 && !result.notFound)
+}
+
+/** Addresses on the device; none if there is no such device. Throws CommitError. */
+export async function readProxyAddresses(exec: Exec, family: Family, signal: AbortSignal): Promise<IP[]> {
   const args = [family === 'IPv4' ? '-4' : '-6', '-o', 'addr', 'show', 'dev', device]
   const result = await exec.run('ip', args, { signal, timeoutMs })
   if (result.exitCode === 0) return parseAddresses(result.stdout, family)
-  if (/does not exist|Cannot find device/.test(result.stderr)) return undefined
+  if (/does not exist|Cannot find device/.test(result.stderr)) return []
   throw failure('ip', result)
 }
 
@@ -161,7 +187,7 @@ async function change(
     serversRefused(exec, result, own, family, signal),
   )
   if (servers.length > 0) return servers
-  return run('ip', ['-batch', '-'], parts.device, (result, own) => deviceRefused(result, own, family))
+  return run('ip', ['-batch', '-'], parts.routing, (result, own) => routingRefused(result, own, family))
 }
 
 /** ipset ends at the first line that the kernel refuses, and says which it is. */
@@ -235,19 +261,16 @@ function isMet(command: ServerCommand, held: HeldServer | undefined): boolean {
 }
 
 /** ip ends at the first line that the kernel refuses, and says which it is. */
-function deviceRefused(result: ExecResult, own: readonly DeviceCommand[], family: Family): readonly Refused[] {
+function routingRefused(result: ExecResult, own: readonly RoutingCommand[], family: Family): readonly Refused[] {
   if (result.exitCode === 0) return []
   const command = own[Number(/Command failed -:(\d+)/.exec(result.stderr)?.[1]) - 1]
-  const isThere = /File exists|already assigned/.test(result.stderr)
-  if (command?.kind === 'add-device' && isThere) return [{ command, why: 'exists', message: result.stderr }]
   const error = failure('ip', result)
   if (error.kind !== 'refused' || command === undefined) throw error
-  // One that is to be added and cannot be is not fit for a device, as a multicast address.
-  const absent =
-    command.kind === 'delete-address'
-      ? /Cannot assign requested address|Address not found|Cannot find device/i
-      : /Cannot find device/
-  const why = isThere ? 'exists' : absent.test(result.stderr) ? 'missing' : 'invalid'
+  const why = /File exists/.test(result.stderr)
+    ? 'exists'
+    : /No such process|Cannot find device/.test(result.stderr)
+      ? 'missing'
+      : 'invalid'
   return [{ command, why, message: `${error.message} (${lineOf(command, family)})` }]
 }
 
@@ -273,7 +296,9 @@ export function failure(command: string, result: ExecResult): CommitError {
   }
   if (
     result.exitCode === -1 ||
-    /Resource temporarily unavailable|resource busy|Cannot allocate memory|No buffer space|Interrupted/i.test(said)
+    /Resource temporarily unavailable|resource busy|Cannot allocate memory|No buffer space|Interrupted|device is not up|disabled on nexthop device/i.test(
+      said,
+    )
   ) {
     return new CommitError('transient', message)
   }

@@ -15,8 +15,8 @@ import {
 import type { RouteOperation } from '../../kernel/netlink/route.ts'
 import { bitsOf, type Family, familyOf, formatAddressPort, formatCIDR, parseCIDR, parseIP } from '../../net/ip.ts'
 import { parseProtocol } from '../../net/protocol.ts'
-import type { DeviceCommand, ServerCommand, SetCommand } from './commands.ts'
-import { device, markHex, markServer, type VirtualServer, virtualServer } from './names.ts'
+import type { RoutingCommand, ServerCommand, SetCommand } from './commands.ts'
+import { device, markHex, markServer, routeMark, type VirtualServer, virtualServer } from './names.ts'
 import type { HeldServer, Load } from './parse.ts'
 import { splitAddressPort } from './servers.ts'
 import { textOf } from './sets.ts'
@@ -112,18 +112,17 @@ function realOf(text: string): Pick<IpvsLoad, 'address' | 'port'> {
   return found
 }
 
-/** What the kernel is told of the device or an address on it; `index` is the device's number. */
-export function deviceOperation(command: DeviceCommand, index: number, family: Family): RouteOperation {
+/** What the kernel is told of the device or a local route. */
+export function routeOperation(command: RoutingCommand): RouteOperation {
   switch (command.kind) {
     case 'add-device':
       return { kind: 'add-link', name: device, type: 'dummy' }
     case 'delete-device':
       return { kind: 'delete-link', name: device }
     case 'add-address':
-      // As in `lineOf`.
-      return { kind: 'add-address', index, address: command.address, deprecated: family === 'IPv6' }
+      return { kind: 'add-local', address: command.address, ...routeMark }
     case 'delete-address':
-      return { kind: 'delete-address', index, address: command.address }
+      return { kind: 'delete-local', address: command.address, ...routeMark }
   }
 }
 

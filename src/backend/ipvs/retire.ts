@@ -1,6 +1,6 @@
 // Another mode has taken over: what IPVS mode left gives way. Connections that live in IPVS go on until they end.
 import type { Exec } from '../../kernel/exec.ts'
-import type { CIDR, Family } from '../../net/ip.ts'
+import type { CIDR, Family, IP } from '../../net/ip.ts'
 import { cleanup as cleanupGlue } from '../xtables/commit.ts'
 import { restoreLimits } from '../xtables/plan.ts'
 import type { Command } from './commands.ts'
@@ -40,9 +40,10 @@ export async function retire(options: RetireOptions, signal: AbortSignal): Promi
   // Asking for virtual servers or sets would load their modules: nothing of ours is there without the device or our chains.
   if (!(await kernel.hasDevice(signal)) && glue.length === 0) return 0
   const sets = await kernel.sets(family, signal)
-  // The device has kube-proxy's name; without our sets it is kube-proxy's.
-  if (sets.length > 0) {
-    const busy = await giveServersUp(options, sets, signal)
+  const addresses = await kernel.addresses(family, signal)
+  // The device has kube-proxy's name; without our sets and routes it is kube-proxy's.
+  if (sets.length + addresses.length > 0) {
+    const busy = await giveServersUp(options, sets, addresses, signal)
     if (busy > 0) return busy
     const gone = sets.map(({ name }): Command => ({ kind: 'destroy-set', set: name }))
     await change(options, gone, signal)
@@ -52,11 +53,13 @@ export async function retire(options: RetireOptions, signal: AbortSignal): Promi
 }
 
 /** Returns how many virtual servers are left for the connections they have. */
-async function giveServersUp(options: RetireOptions, sets: readonly HeldSet[], signal: AbortSignal): Promise<number> {
+async function giveServersUp(
+  options: RetireOptions,
+  sets: readonly HeldSet[],
+  addresses: readonly IP[],
+  signal: AbortSignal,
+): Promise<number> {
   const { kernel, family } = options
-  const named = sets.find(({ role }) => role === 'ADDRESS')?.members
-  const held = (await kernel.addresses(family, signal)) ?? []
-  const addresses = held.filter(ip => named?.has(ip) === true)
   const servers = (await kernel.servers(family, signal)).filter(ownership(sets, addresses))
   const busy = options.keepConnections ? await busyOf(options, servers, signal) : []
   const commands = servers.flatMap(({ server, real }): Command[] => {
@@ -101,12 +104,12 @@ async function change(
   if (refusal !== undefined) throw refusal
 }
 
-/** The other address family may still need it, or somebody may have put other addresses there. */
+/** The other address family may still need it, or kube-proxy. */
 async function removeDevice({ kernel, family }: RetireOptions, signal: AbortSignal): Promise<void> {
   const other: Family = family === 'IPv4' ? 'IPv6' : 'IPv4'
   if ((await kernel.sets(other, signal)).length > 0) return
   for (const each of ['IPv4', 'IPv6'] as const) {
-    if (((await kernel.addresses(each, signal)) ?? []).length > 0) return
+    if ((await kernel.proxyAddresses(each, signal)).length > 0) return
   }
   // Whether it went or not: with nothing on it, it is nobody's harm.
   await kernel.change([{ kind: 'delete-device' }], family, signal)

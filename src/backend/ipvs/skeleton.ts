@@ -65,7 +65,7 @@ export function* skeleton(network: Network, hairpin = true): Iterable<KernelObje
       : others === undefined
         ? []
         : [`${others.source}${others.input}${is('INTERNAL')} ${masquerade}`]),
-    // The node picks a Service's address as source where it was not told which to use.
+    // The node picks a Service's address as source where it was not told which to use; of IPv6, one of its own.
     `${is('INTERNAL')} ${is('ADDRESS', 'src')} ${masquerade}`,
     `${is('EXTERNAL')} ${masquerade}`,
     `${is('LOCAL')} ${fromNode} ${masquerade}`,

@@ -105,7 +105,12 @@ export function ipvsOver(socket: Requester): IpvsConnection {
       known = undefined
       const payload = encodePlain(ipvsCommand.getService)
       const asked = { type: await find(), payload }
-      for (const answer of await inTurn(() => socket.collect(asked, signal))) {
+      const answers = await inTurn(() => socket.collect(asked, signal))
+      for (const [index, answer] of answers.entries()) {
+        if (index % turnLength === turnLength - 1) {
+          await new Promise(next => setImmediate(next))
+          signal?.throwIfAborted()
+        }
         const service = readService(answer)
         if (service !== undefined) visit(service)
       }
@@ -135,6 +140,9 @@ export function ipvsOver(socket: Requester): IpvsConnection {
     close: () => socket.close(),
   }
 }
+
+/** Virtual servers that are decoded in one turn of the event loop: two or three milliseconds. */
+const turnLength = 512
 
 /** ENOPROTOOPT, which IPVS' own socket option answers where there is none. */
 const noProtocol = 92

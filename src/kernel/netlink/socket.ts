@@ -25,7 +25,7 @@ export type NetlinkProtocol = keyof typeof protocols
 const domain = 16
 const rawCloseOnExec = 3 | 0o2000000
 const solNetlink = 270
-const option = { addMembership: 1, capAck: 10, extAck: 11 } as const
+const option = { addMembership: 1, capAck: 10, extAck: 11, strict: 12 } as const
 const solSocket = 1
 const buffers = { send: 7, sendForce: 32, receiveForce: 33 } as const
 const errno = { interrupted: 4, noBuffers: 105 } as const
@@ -47,6 +47,8 @@ export interface NetlinkOptions {
   readonly groups?: readonly number[]
   /** How long a message may be, bytes; without the right to go past net.core.wmem_max, that. Linux allows 208 KiB unasked. */
   readonly sendBuffer?: number
+  /** Dumps tell only of what the request's header names; kernels before 4.20 tell of everything all the same. */
+  readonly strict?: boolean
   /** Told in one sentence why there is no socket. */
   readonly explain?: (sentence: string) => void
 }
@@ -91,7 +93,11 @@ export async function openNetlink(
   return new NetlinkSocket(libc, fd, options.groups !== undefined)
 }
 
-function prepare(libc: Libc, fd: number, { groups = [], sendBuffer }: NetlinkOptions): string | undefined {
+function prepare(
+  libc: Libc,
+  fd: number,
+  { groups = [], sendBuffer, strict = false }: NetlinkOptions,
+): string | undefined {
   const set = (level: number, name: number, value: number): boolean => {
     const bytes = Buffer.alloc(4)
     bytes.writeInt32LE(value)
@@ -100,6 +106,7 @@ function prepare(libc: Libc, fd: number, { groups = [], sendBuffer }: NetlinkOpt
   // Kernels since 4.12 and 4.3; without them errors have a number and no words.
   set(solNetlink, option.extAck, 1)
   set(solNetlink, option.capAck, 1)
+  if (strict) set(solNetlink, option.strict, 1)
   // Going past net.core.wmem_max takes CAP_NET_ADMIN.
   if (sendBuffer !== undefined && !set(solSocket, buffers.sendForce, sendBuffer)) {
     set(solSocket, buffers.send, sendBuffer)

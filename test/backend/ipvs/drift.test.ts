@@ -69,7 +69,11 @@ describe.each(['programs', 'netlink'])('IPVS mode by %s', by => {
       ['ipvsadm', '-a', '-t', '10.96.0.2:80', '-r', '10.0.0.9:8080', '-m'],
       'virtual tcp 10.96.0.2:80',
     ],
-    ['one address', ['ip', 'addr', 'del', '10.96.0.3/32', 'dev', 'kube-ipvs0'], 'address 10.96.0.3'],
+    [
+      'one address',
+      ['ip', ...'route del local 10.96.0.3/32 dev lo table local proto 112 metric 112'.split(' ')],
+      'address 10.96.0.3',
+    ],
   ])('%s', async (_, [command, ...args], key) => {
     const before = await digest()
     const result =

@@ -125,11 +125,10 @@ describe('one Service that the kernel refuses', () => {
     expect(node.lines(from).filter(line => /10\.96\.0\.[1-8][:,/]/.test(line))).toEqual([])
   })
 
-  test('an address that no device takes, told by netlink, is the fault of its Service alone', async () => {
-    const EADDRNOTAVAIL = 99
+  test('an address that no route can be made to, told by netlink, is the fault of its Service alone', async () => {
+    const EINVAL = 22
     const node = new Node('netlink', {
-      refuse: operation =>
-        operation.kind === 'add-address' && operation.address === '10.96.0.7' ? EADDRNOTAVAIL : undefined,
+      refuse: operation => (operation.kind === 'add-local' && operation.address === '10.96.0.7' ? EINVAL : undefined),
     })
     await node.start(2)
     node.replace(port(7))
@@ -142,10 +141,10 @@ describe('one Service that the kernel refuses', () => {
     expect(after.has('virtual tcp 10.96.0.7:80')).toBe(false)
   })
 
-  test('an address that no device takes is the fault of its Service alone', async () => {
+  test('an address that no route can be made to is the fault of its Service alone', async () => {
     const node = new Node('programs')
     await node.start(2)
-    const stderr = 'RTNETLINK answers: Cannot assign requested address\nCommand failed -:1\n'
+    const stderr = 'RTNETLINK answers: Invalid argument\nCommand failed -:1\n'
     const failure = { kind: 'other', exitCode: 1, stderr } as const
     node.machine.failNext('ip', failure, failure)
     node.replace(port(7))

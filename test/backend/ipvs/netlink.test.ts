@@ -119,7 +119,7 @@ describe('by netlink', () => {
 
   test('somebody who does not wait any longer is let go', async () => {
     const kernel = overNetlink(new StrictIpvs().netlink(), async () => undefined)
-    const command: Command = { kind: 'add-device' }
+    const command: Command = { kind: 'add-address', address: ip('10.96.0.1') }
     const aborted = AbortSignal.abort(new Error('enough'))
     await expect(kernel.change([command], 'IPv4', aborted)).rejects.toMatchObject({ kind: 'transient' })
   })
@@ -145,8 +145,9 @@ describe('what the kernel says', () => {
   const address: Command = { kind: 'add-address', address: ip('10.96.0.1') }
   const goneAddress: Command = { kind: 'delete-address', address: ip('10.96.0.1') }
   const device: Command = { kind: 'add-device' }
-  const [EPERM, ENOENT, ESRCH, EAGAIN, ENOMEM, EEXIST, ENODEV, EINVAL, ENOBUFS, EADDRNOTAVAIL, EOPNOTSUPP] = [
-    1, 2, 3, 11, 12, 17, 19, 22, 105, 99, 95,
+  const goneDevice: Command = { kind: 'delete-device' }
+  const [EPERM, ENOENT, ESRCH, EAGAIN, ENOMEM, EACCES, EEXIST, ENODEV, EINVAL, EOPNOTSUPP, ENETDOWN, ENOBUFS] = [
+    1, 2, 3, 11, 12, 13, 17, 19, 22, 95, 100, 105,
   ]
   /** IPSET_ERR_*. */
   const [findType, busy, exists, full] = [4098, 4100, 4103, 4352]
@@ -155,12 +156,17 @@ describe('what the kernel says', () => {
     [member, EPERM, 'denied', []],
     [server, EPERM, 'denied', []],
     [device, EPERM, 'denied', []],
+    [server, EACCES, 'denied', []],
+    [address, EPERM, 'denied', []],
     [member, ENOMEM, 'transient', []],
     [server, ENOBUFS, 'transient', []],
     [address, EAGAIN, 'transient', []],
     [destruction, busy, 'transient', []],
     [creation, findType, 'unsupported', []],
     [device, EOPNOTSUPP, 'unsupported', []],
+    [address, ENETDOWN, 'transient', []],
+    // lo has no IPv6.
+    [address, EACCES, 'transient', []],
     [creation, EEXIST, 'stale', []],
     [destruction, ENOENT, 'stale', []],
     [member, exists, 'stale', []],
@@ -170,17 +176,16 @@ describe('what the kernel says', () => {
     [edited, ESRCH, 'stale', []],
     [real, EEXIST, 'stale', []],
     [real, ESRCH, 'stale', []],
-    [address, EEXIST, 'stale', []],
-    [address, ENODEV, 'stale', []],
-    [goneAddress, EADDRNOTAVAIL, 'stale', []],
+    [goneDevice, ENODEV, 'stale', []],
     [member, full, 'refused', ['member PENSTOCK-DROP 10.0.0.1,tcp:80']],
     [server, ENOENT, 'refused', ['virtual tcp 10.96.0.1:80']],
     [edited, ENOENT, 'refused', ['virtual tcp 10.96.0.1:80']],
     [real, EINVAL, 'refused', ['virtual tcp 10.96.0.1:80']],
-    [address, EADDRNOTAVAIL, 'refused', ['address 10.96.0.1']],
     [address, EINVAL, 'refused', ['address 10.96.0.1']],
     // The kernel holds it anyway.
     [device, EEXIST, undefined, []],
+    [address, EEXIST, undefined, []],
+    [goneAddress, ESRCH, undefined, []],
     [goneServer, ESRCH, undefined, []],
     [goneReal, ENOENT, undefined, []],
     [goneReal, ESRCH, undefined, []],
@@ -206,9 +211,12 @@ describe('what the kernel says', () => {
     const failing = (errno: number) => {
       const fail = (): Promise<never> => Promise.reject(new NetlinkError('the kernel refused', errno))
       const broken = { ...ipvs, services: fail, hasService: fail }
-      return overNetlink({ ipvs: broken, sets: { ...sets, list: fail }, route: { ...route, link: fail } }, async () => {
-        throw new Error(errnoName(errno))
-      })
+      return overNetlink(
+        { ipvs: broken, sets: { ...sets, list: fail }, route: { ...route, link: fail, locals: fail, isLocal: fail } },
+        async () => {
+          throw new Error(errnoName(errno))
+        },
+      )
     }
     await expect(failing(EPERM ?? 0).sets('IPv4', signal)).rejects.toMatchObject({ kind: 'denied' })
     // Without the module of ipset.
@@ -216,5 +224,7 @@ describe('what the kernel says', () => {
     await expect(failing(ENOMEM ?? 0).servers('IPv4', signal)).rejects.toMatchObject({ kind: 'transient' })
     await expect(failing(92).hasServer('mark 0x1', 'IPv4', signal)).rejects.toMatchObject({ kind: 'unsupported' })
     await expect(failing(ENOBUFS ?? 0).addresses('IPv4', signal)).rejects.toMatchObject({ kind: 'transient' })
+    await expect(failing(ENOBUFS ?? 0).proxyAddresses('IPv4', signal)).rejects.toMatchObject({ kind: 'transient' })
+    await expect(failing(EPERM ?? 0).isLocal(ip('10.96.0.1'), signal)).rejects.toMatchObject({ kind: 'denied' })
   })
 })

@@ -41,11 +41,11 @@ test('a new Service is whole before its address is local, one that goes is not l
   expect(planned({ added: objects }).map(({ text }) => text.trim().split('\n'))).toEqual([
     ['add PENSTOCK-RANGES 10.96.0.1,tcp:80,10.0.0.0/8', 'add PENSTOCK-RANGED 10.96.0.1,tcp:80'],
     ['-A -t 10.96.0.1:80 -s rr', '-a -t 10.96.0.1:80 -r 10.0.0.1:80 -m -w 1'],
-    ['addr add 10.96.0.1/32 dev kube-ipvs0'],
+    ['route append local 10.96.0.1/32 dev lo table local proto 112 metric 112'],
   ])
   expect(planned({ removed: objects }).map(({ text }) => text.trim().split('\n'))).toEqual([
     ['-D -t 10.96.0.1:80'],
-    ['addr del 10.96.0.1/32 dev kube-ipvs0'],
+    ['route del local 10.96.0.1/32 dev lo table local proto 112 metric 112'],
     ['del PENSTOCK-RANGED 10.96.0.1,tcp:80', 'del PENSTOCK-RANGES 10.96.0.1,tcp:80,10.0.0.0/8'],
   ])
 })
@@ -82,9 +82,9 @@ test('a changed comment is written over the old one, in a call of its own', () =
 test('what plan prints of a step is its title, its program, its text and its keys', () => {
   const [step] = planned({ added: [{ key: 'address 10.96.0.1', value: '' }] })
   expect(JSON.parse(JSON.stringify(step))).toEqual({
-    title: 'address: addresses of kube-ipvs0',
-    tool: 'address',
-    text: 'addr add 10.96.0.1/32 dev kube-ipvs0\n',
+    title: 'route: addresses of Services',
+    tool: 'route',
+    text: 'route append local 10.96.0.1/32 dev lo table local proto 112 metric 112\n',
     keys: ['address 10.96.0.1'],
   })
 })

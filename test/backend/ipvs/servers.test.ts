@@ -1,6 +1,13 @@
 // Virtual servers as text: schedulers and flags, and what ipvsadm prints.
 import { describe, expect, test } from 'vitest'
-import { loadOf, parseAddresses, parseLoads, parseServers, parseSets } from '../../../src/backend/ipvs/parse.ts'
+import {
+  loadOf,
+  parseAddresses,
+  parseLoads,
+  parseLocals,
+  parseServers,
+  parseSets,
+} from '../../../src/backend/ipvs/parse.ts'
 import { elementOf, optionsOf, parseScheduling, serverArguments } from '../../../src/backend/ipvs/servers.ts'
 import { settingsFor, timeoutsOf } from '../../../src/backend/ipvs/settings.ts'
 
@@ -131,6 +138,17 @@ test("addresses are read without the kernel's own", () => {
 `
   expect(parseAddresses(text, 'IPv4')).toEqual(['10.96.0.20'])
   expect(parseAddresses(text, 'IPv6')).toEqual(['fd00:10:96::20'])
+})
+
+test('local routes of a metric are read of either family', () => {
+  const text = `local 10.96.0.20 dev lo scope host metric 112 
+local 10.96.0.21 dev lo scope host 
+local 10.96.0.22 dev lo scope host metric 1120 
+local fd00:10:96::20 dev lo metric 112 pref medium
+local fd00:10:96::21 dev lo metric 1024 pref medium
+broadcast 10.255.255.255 dev eth0 scope link 
+`
+  expect(parseLocals(text, 112)).toEqual(['10.96.0.20', 'fd00:10:96::20'])
 })
 
 describe('settings', () => {

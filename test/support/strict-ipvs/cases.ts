@@ -50,7 +50,11 @@ export function withLooks(step: Step): Step[] {
   const looks: string[][] = []
   if (tables !== null) looks.push([program.replace('restore', 'save'), '-t', 'mangle'])
   if (program === 'ipset' && verb === 'restore') looks.push(['ipset', 'save'])
-  if (program === 'ip' && !verb.startsWith('-o') && verb !== '-V') looks.push(['ip', '-o', 'addr', 'show'])
+  const isRouteListing = program === 'ip' && step.words.slice(2, 4).join(' ') === 'route show'
+  if (program === 'ip' && !verb.startsWith('-o') && verb !== '-V' && !isRouteListing)
+    looks.push(['ip', '-o', 'addr', 'show'])
+  if (program === 'ip' && (verb === 'route' || /^\s*route\s/m.test(step.input)))
+    looks.push(...['-4', '-6'].map(family => ['ip', family, 'route', 'show', 'table', 'local', 'proto', '112']))
   if (program === 'ipvsadm' && !/^-[LlS]/.test(verb)) looks.push(['ipvsadm', '-Sn'])
   return [step, ...looks.map(words => ({ words, input: '' }))]
 }

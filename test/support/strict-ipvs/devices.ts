@@ -6,8 +6,6 @@ export interface Device {
   readonly name: string
   /** In the order in which they are listed. */
   readonly addresses: readonly IP[]
-  /** Of them, those with a preferred lifetime of 0: they are not chosen as source. */
-  readonly deprecated: ReadonlySet<IP>
 }
 
 /** The kernel does not do it; the message is that of Linux 6.1, which iproute2 passes on. */
@@ -53,7 +51,7 @@ export class Devices {
 
   add(name: string): void {
     if (this.#devices.has(name) || name === 'lo') throw new DeviceRefused('RTNETLINK answers: File exists')
-    this.#devices.set(name, { index: ++this.#last, name, addresses: [], deprecated: new Set() })
+    this.#devices.set(name, { index: ++this.#last, name, addresses: [] })
     this.#changed(['IPv4', 'IPv6'])
   }
 
@@ -63,7 +61,7 @@ export class Devices {
     this.#changed(['IPv4', 'IPv6'])
   }
 
-  addAddress(name: string, address: IP, isDeprecated = false): void {
+  addAddress(name: string, address: IP): void {
     const device = this.#need(name)
     if (device.addresses.includes(address)) throw new DeviceRefused('RTNETLINK answers: File exists')
     if (familyOf(address) === 'IPv6' && (address === '::' || ipToHex(address).startsWith('ff')))
@@ -75,8 +73,7 @@ export class Devices {
         ? device.addresses.findIndex(other => familyOf(other) === 'IPv6' || rank[scopeOf(other)] < scope)
         : device.addresses.findIndex(other => familyOf(other) === 'IPv6' && rank[scopeOf(other)] >= scope)
     const at = index === -1 ? device.addresses.length : index
-    const deprecated = isDeprecated ? new Set([...device.deprecated, address]) : device.deprecated
-    this.#devices.set(name, { ...device, addresses: device.addresses.toSpliced(at, 0, address), deprecated })
+    this.#devices.set(name, { ...device, addresses: device.addresses.toSpliced(at, 0, address) })
     this.#changed([familyOf(address)])
   }
 
@@ -84,8 +81,7 @@ export class Devices {
     const device = this.#need(name)
     const at = device.addresses.indexOf(address)
     if (at === -1) throw new DeviceRefused('RTNETLINK answers: Cannot assign requested address')
-    const deprecated = new Set([...device.deprecated].filter(other => other !== address))
-    this.#devices.set(name, { ...device, addresses: device.addresses.toSpliced(at, 1), deprecated })
+    this.#devices.set(name, { ...device, addresses: device.addresses.toSpliced(at, 1) })
     this.#changed([familyOf(address)])
   }
 

@@ -13,6 +13,7 @@ import { ip } from './ip.ts'
 import { restoreSets, saveSets, unknownCommand } from './ipset.ts'
 import { ipvsadm } from './ipvsadm.ts'
 import { type StrictNetlinkOptions, strictNetlink } from './netlink.ts'
+import { LocalRoutes } from './routes.ts'
 import { Sets } from './sets.ts'
 import { Killed, stepGuard } from './steps.ts'
 import { debianSchedulers, VirtualServers } from './virtual-servers.ts'
@@ -53,6 +54,7 @@ export class StrictIpvs implements StrictMachine {
   readonly sets: Sets
   readonly servers: VirtualServers
   readonly devices: Devices
+  readonly routes: LocalRoutes
   readonly #failures = new Map<Program, ProgramFailure[]>()
   readonly #changed = new Set<Family>()
   #listener: Listener | undefined
@@ -64,6 +66,7 @@ export class StrictIpvs implements StrictMachine {
     this.sets = new Sets(name => this.#tables.usesSet(name), changed)
     this.servers = new VirtualServers(options.schedulers ?? debianSchedulers, changed)
     this.devices = new Devices(changed)
+    this.routes = new LocalRoutes(changed)
     if (before === undefined) {
       this.#tables = new StrictExec({ ...options, sets: this.#setOf })
       return
@@ -72,6 +75,7 @@ export class StrictIpvs implements StrictMachine {
     before.sets.copyTo(this.sets)
     before.servers.copyTo(this.servers)
     before.devices.copyTo(this.devices)
+    before.routes.copyTo(this.routes)
   }
 
   /** The tables of one family and variant of iptables. Throws if that variant is not installed. */
@@ -137,7 +141,7 @@ export class StrictIpvs implements StrictMachine {
     const guard = stepGuard(failure?.afterChanges)
     const before = JSON.stringify(this.servers.timeouts)
     try {
-      if (program === 'ip') return ip(args, input, this.devices, guard)
+      if (program === 'ip') return ip(args, input, this, guard)
       if (program === 'ipset') return ipset(args, input, this.sets, guard)
       const result = ipvsadm(args, input, this.servers, guard)
       if (!couldWrite && before !== JSON.stringify(this.servers.timeouts)) this.#writes++
@@ -177,7 +181,7 @@ function writesWith(program: Program, args: readonly string[]): boolean {
     case 'ipset':
       return args[0] === 'restore'
     case 'ip':
-      return args[0] === '-batch' || args[1] === 'add' || args[1] === 'del'
+      return args[0] === '-batch' || ['add', 'append', 'del'].includes(args[1] ?? '')
     case 'ipvsadm':
       return /^(?:-[AEDaedCR]|--(?:add|edit|delete)-|--clear|--restore)/.test(args[0] ?? '')
   }

@@ -18,6 +18,7 @@ import type { RouteConnection, RouteOperation } from '../../../src/kernel/netlin
 import { familyOf } from '../../../src/net/ip.ts'
 import { DeviceRefused, type Devices } from './devices.ts'
 import { readElement } from './elements.ts'
+import { type LocalRoutes, localProtocol, RouteRefused } from './routes.ts'
 import { SetRefused, type Sets, setTypes } from './sets.ts'
 import {
   type Destination,
@@ -32,6 +33,7 @@ export interface StrictKernel {
   readonly sets: Sets
   readonly servers: VirtualServers
   readonly devices: Devices
+  readonly routes: LocalRoutes
   /** Runs a change; listeners are told, and it counts as a write. */
   change(work: () => void): void
 }
@@ -43,7 +45,7 @@ export interface StrictNetlinkOptions {
   readonly refuse?: (operation: Operation) => number | undefined
 }
 
-const errno = { ENOENT: 2, ESRCH: 3, EEXIST: 17, ENODEV: 19, EINVAL: 22, EADDRNOTAVAIL: 99 } as const
+const errno = { ENOENT: 2, ESRCH: 3, EEXIST: 17, ENODEV: 19, EINVAL: 22 } as const
 
 /** Answers a turn later, as a kernel does that is asked on another thread. */
 const later = (): Promise<void> => new Promise(next => setImmediate(next))
@@ -79,9 +81,7 @@ export function strictNetlink(
     ipvs: ipvs(kernel, operations =>
       apply(operations, operation => changeServer(kernel.servers, operation), serverErrno),
     ),
-    route: route(kernel, operations =>
-      apply(operations, operation => changeDevice(kernel.devices, operation), deviceErrno),
-    ),
+    route: route(kernel, operations => apply(operations, operation => changeRoute(kernel, operation), routeErrno)),
   }
 }
 
@@ -259,29 +259,36 @@ function serverErrno(error: unknown): number | undefined {
   return /No such destination|Scheduler/.test(error.message) ? errno.ENOENT : errno.EINVAL
 }
 
-function route({ devices }: StrictKernel, apply: Apply<RouteOperation>): RouteConnection {
+function route({ devices, routes }: StrictKernel, apply: Apply<RouteOperation>): RouteConnection {
   return {
     apply,
     async link(name) {
       await later()
-      return devices.get(name)
+      const device = devices.get(name)
+      return device && { index: device.index, name }
     },
     async addresses(index, family, visit) {
       await later()
       for (const device of devices.all()) {
         if (index !== undefined && device.index !== index) continue
         for (const address of device.addresses) {
-          if (familyOf(address) !== family) continue
-          const deprecated = device.deprecated.has(address)
-          visit({ index: device.index, address, prefix: family === 'IPv4' ? 32 : 128, deprecated })
+          if (familyOf(address) === family) visit({ index: device.index, address })
         }
       }
+    },
+    async locals(family, { protocol, metric }) {
+      await later()
+      return protocol === localProtocol && metric === localProtocol ? [...routes.all(family)] : []
+    },
+    async isLocal(address) {
+      await later()
+      return routes.has(address) || devices.all().some(({ addresses }) => addresses.includes(address))
     },
     close: async () => undefined,
   }
 }
 
-function changeDevice(devices: Devices, operation: RouteOperation): void {
+function changeRoute({ devices, routes }: StrictKernel, operation: RouteOperation): void {
   switch (operation.kind) {
     case 'add-link':
       devices.add(operation.name)
@@ -290,16 +297,17 @@ function changeDevice(devices: Devices, operation: RouteOperation): void {
       devices.remove(operation.name)
       break
     default: {
-      const name = devices.all().find(({ index }) => index === operation.index)?.name
-      if (name === undefined) throw new DeviceRefused('Cannot find device')
-      if (operation.kind === 'add-address') devices.addAddress(name, operation.address, operation.deprecated)
-      else devices.removeAddress(name, operation.address)
+      const { kind, address, protocol, metric } = operation
+      if (protocol !== localProtocol || metric !== localProtocol)
+        throw new Error(`the strict kernel knows no routes of protocol ${protocol} and metric ${metric}`)
+      if (kind === 'add-local') routes.append(address)
+      else routes.remove(address)
     }
   }
 }
 
-function deviceErrno(error: unknown): number | undefined {
-  if (!(error instanceof DeviceRefused)) return undefined
+function routeErrno(error: unknown): number | undefined {
+  if (!(error instanceof RouteRefused || error instanceof DeviceRefused)) return undefined
   if (/File exists/.test(error.message)) return errno.EEXIST
-  return /Cannot find device/.test(error.message) ? errno.ENODEV : errno.EADDRNOTAVAIL
+  return error instanceof DeviceRefused ? errno.ENODEV : errno.ESRCH
 }

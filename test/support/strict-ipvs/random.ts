@@ -58,7 +58,12 @@ const first: Readonly<Record<Kind, Step[]>> = {
     'create d bitmap:port range 0-65535',
     'create e hash:ip,port skbinfo',
   ),
-  ip: given('ip', 'link add d0 type dummy', 'addr add 10.0.0.1/32 dev d0'),
+  ip: given(
+    'ip',
+    'link add d0 type dummy',
+    'addr add 10.0.0.1/32 dev d0',
+    'route append local 10.0.0.2/32 dev lo table local proto 112 metric 112',
+  ),
   ipvsadm: given('ipvsadm', '-A -t 10.0.0.1:80 -s rr', '-A -f 1 -6 -s rr'),
 }
 
@@ -112,6 +117,11 @@ const address = one(
   'ff02::1/128',
 )
 
+const routeTo = one(
+  ...['10.0.0.1/32', '10.0.0.2/32', '9.0.0.1/32', '127.0.0.1/32', '224.0.0.1/32', '10.0.0.256/32'],
+  ...['fd00::1/128', 'fd00::a/128', '::/128', 'fe80::9/128', 'ff02::1/128'],
+)
+
 const lines: Readonly<Record<Kind, fc.Arbitrary<string>>> = {
   ipset: fc.oneof(
     { weight: 6, arbitrary: words(one('add ', 'add ', 'add ', 'del '), element) },
@@ -124,6 +134,16 @@ const lines: Readonly<Record<Kind, fc.Arbitrary<string>>> = {
   ),
   ip: fc.oneof(
     { weight: 8, arbitrary: words('addr ', one('add ', 'add ', 'del '), address, ' dev ', device) },
+    {
+      weight: 6,
+      arbitrary: words(
+        'route ',
+        one('append ', 'append ', 'del '),
+        'local ',
+        routeTo,
+        ' dev lo table local proto 112 metric 112',
+      ),
+    },
     { weight: 1, arbitrary: words('link add ', device, ' type dummy') },
     { weight: 1, arbitrary: words('link del ', device) },
     { weight: 1, arbitrary: one('', '# comment') },

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import { commonKinds, ipvs, orderedPairs } from './kinds.ts'
 
 const device = '9: kube-ipvs0: <BROADCAST,NOARP> mtu 1500 qdisc noop state DOWN mode DEFAULT group default'
+const route = 'local 10.96.0.20 dev lo scope host metric 112 '
 const draining = [
   '-A -t 10.96.0.20:80 -s rr',
   '-a -t 10.96.0.20:80 -r 10.244.1.11:8080 -m -w 0',
@@ -17,9 +18,9 @@ const atWork = [
 ]
 const refusing = ['-A -t 10.96.0.25:80 -s rr']
 
-test('virtual servers stay while all their real servers drain, and the device and the sets with them', () => {
+test('virtual servers stay while all their real servers drain, and the device, routes and sets with them', () => {
   const others = ['-A PENSTOCKVS-SERVICES -j RETURN', ':PENSTOCKVS-SERVICES - [0:0]']
-  const means = ['set PENSTOCK-MARK', device]
+  const means = ['set PENSTOCK-MARK', device, route]
   const stays = ipvs.livesWithFlows([...others, ...means, ...draining, ...atWork, ...refusing])
   expect(stays).toEqual([...draining, ...means])
   expect(ipvs.livesWithFlows([...others, ...means, ...atWork, ...refusing])).toEqual([])

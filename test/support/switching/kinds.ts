@@ -65,6 +65,8 @@ const nftables: Kind = {
 }
 
 const device = 'kube-ipvs0'
+/** Arguments of ip that list our routes. */
+const routes = 'route show table local proto 112'.split(' ')
 
 /** Virtual servers of a listing by `ipvsadm -Sn`, each with its real servers. */
 function virtualServers(lines: readonly string[]): string[][] {
@@ -93,15 +95,17 @@ export const ipvs: Kind = {
       ...(await rules(node, 'legacy', 'PENSTOCKVS-')),
       ...sets.map(name => `set ${name}`),
       ...linesOf(await node.ask('ip', '-o', 'link', 'show', 'dev', device)),
+      ...linesOf(await node.ask('ip', '-4', ...routes)),
+      ...linesOf(await node.ask('ip', '-6', ...routes)),
       ...linesOf(await node.ask('ipvsadm', '-Sn')),
     ]
   },
-  // Packets reach IPVS by the addresses of the device, and the sets say which of those a mark stands for; new connections
+  // Packets reach IPVS by local routes, and the sets say which of those a mark stands for; new connections
   // are translated before they get there.
   livesWithFlows: held => {
     const servers = virtualServers(held.filter(line => /^-[Aa] /.test(line)))
     const draining = servers.filter(isDraining).flat()
-    const means = held.filter(line => line.includes(` ${device}: `) || line.startsWith('set '))
+    const means = held.filter(line => /^(?:local|set) /.test(line) || line.includes(` ${device}: `))
     return draining.length === 0 ? [] : [...draining, ...means]
   },
 }

@@ -116,6 +116,39 @@ describe.each(['programs', 'netlink'])('IPVS mode by %s', by => {
     ])
   })
 
+  it('the route or the device that is gone shows at a glance', async () => {
+    expect(await backend.isIntact?.(signal)).toBe(true)
+    const all = await machine.run('ip', '-4 route show table local proto 112'.split(' '))
+    const [address = ''] = /10\.96\.0\.3/.exec(all.stdout) ?? []
+    const to = `local ${address}/32 dev lo table local proto 112 metric 112`
+    await machine.run('ip', ['-batch', '-'], { input: `route del ${to}\n` })
+    expect(await backend.isIntact?.(signal)).toBe(false)
+    await machine.run('ip', ['-batch', '-'], { input: `route append ${to}\n` })
+    expect(await backend.isIntact?.(signal)).toBe(true)
+    await machine.run('ip', ['link', 'del', 'kube-ipvs0'])
+    expect(await backend.isIntact?.(signal)).toBe(false)
+  })
+
+  it('what is no address of a single machine gets no route', () => {
+    const special = ['224.0.0.18', '255.255.255.255', '127.0.0.9', '0.0.0.1']
+    const item: ServicePort = {
+      ...port(9, '10.0.0.1'),
+      frontends: [...special, '203.0.113.9'].map(text => ({
+        kind: 'LoadBalancer',
+        address: ip(text),
+        port: 80,
+        traffic: 'external',
+      })),
+    }
+    const keys = [...backend.compile(item, network)].map(({ key }) => key)
+    expect(keys.filter(key => key.startsWith('virtual '))).toHaveLength(5)
+    const layout = backend.layout?.()
+    if (layout === undefined) throw new Error('IPVS mode has a layout')
+    for (const object of backend.compile(item, network)) if (layout.isEntry(object.key)) layout.set(object)
+    const wanted = [...layout.drain()].map(({ key }) => key)
+    expect(wanted.filter(key => key.startsWith('address '))).toEqual(['address 203.0.113.9'])
+  })
+
   it('sets and addresses of others, the other family, and what is being drained do not count', async () => {
     const before = await digest()
     await machine.run('ipset', ['restore'], { input: 'create OTHER hash:ip family inet\nadd OTHER 10.1.1.1\n' })

@@ -6,14 +6,21 @@
  * Services of 5 endpoints.
  */
 const quietMs = 2_000
-/** In a cluster that never rests there must be a look now and then, too. */
-const longestPutOffMs = 5 * 60_000
+/**
+ * In a cluster that never rests there must be a look now and then, too; changes wait for it then. The longer it takes the rarer
+ * that is: a thousandth of the time, as long as it is at least hourly.
+ */
+const shortestPutOffMs = 5 * 60_000
+const longestPutOffMs = 60 * 60_000
+const putOffPerWork = 1_000
 
 /** Knows quiet moments, and runs work that may be put off. Times are in milliseconds. */
 export class Leisure {
   readonly #now: () => number
   #lastChange = Number.NEGATIVE_INFINITY
   #stop: AbortController | undefined
+  /** How long the last work took, or had taken when it was put off. */
+  #took = 0
 
   /** `now` never goes back. */
   constructor(now: () => number) {
@@ -28,7 +35,16 @@ export class Leisure {
 
   /** When work that is due at this time may begin, unless changes come until then. */
   from(due: number): number {
-    return Math.max(due, Math.min(this.#lastChange + quietMs, due + longestPutOffMs))
+    return Math.max(due, Math.min(this.#lastChange + quietMs, due + this.#patience))
+  }
+
+  /** True if work that was due at this time was put off for so long that changes wait for it. */
+  isOverdue(due: number): boolean {
+    return this.#now() >= due + this.#patience
+  }
+
+  get #patience(): number {
+    return Math.min(Math.max(shortestPutOffMs, this.#took * putOffPerWork), longestPutOffMs)
   }
 
   /**
@@ -41,11 +57,15 @@ export class Leisure {
     work: (signal: AbortSignal) => Promise<T>,
   ): Promise<{ value: T } | undefined> {
     const stop = new AbortController()
-    if (this.#now() < due + longestPutOffMs) this.#stop = stop
+    if (!this.isOverdue(due)) this.#stop = stop
+    const start = this.#now()
     try {
-      return { value: await work(AbortSignal.any([signal, stop.signal])) }
+      const value = await work(AbortSignal.any([signal, stop.signal]))
+      this.#took = this.#now() - start
+      return { value }
     } catch (error) {
       if (!stop.signal.aborted || signal.aborted) throw error
+      this.#took = Math.max(this.#took, this.#now() - start)
       return undefined
     } finally {
       this.#stop = undefined

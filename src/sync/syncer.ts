@@ -171,7 +171,9 @@ export class Syncer {
   async #sync(signal: AbortSignal): Promise<void> {
     const { observer, family, now, resyncMs } = this.#options
     const start = now()
-    const isComparisonDue = this.#isComparisonDue()
+    // What there is to write does not wait for a comparison that it is merely time for.
+    const isFirst = !this.#wanted.isPending || this.#leisure.isOverdue(this.#comparisonDue)
+    const isComparisonDue = isFirst && this.#isComparisonDue()
     const triggeredAt: number[] = []
     let services = 0
     const compile = async (): Promise<void> => {
@@ -287,7 +289,7 @@ export class Syncer {
       found = 'unknown'
     }
     if (found === 'whole' || found === 'put off') return
-    if (isRegular && found === 'unknown') this.#comparisonDue = Math.min(this.#comparisonDue, due.since)
+    if (isRegular && found === 'unknown') this.#comparisonDue = Math.min(this.#comparisonDue, this.#options.now())
     else this.#mustCompare = true
   }
 

@@ -328,6 +328,11 @@ describe('the regular look', () => {
     expect(kernel.looks).toBe(0)
     await changeFor(60)
     expect(kernel.looks).toBe(1)
+    // The look took a second, and changes waited for it: the comparison that it asks for is put off for a thousand.
+    expect(comparisons()).toBe(1)
+    await changeFor(950)
+    expect(comparisons()).toBe(1)
+    await changeFor(100)
     expect(comparisons()).toBe(2)
     await finish()
   })

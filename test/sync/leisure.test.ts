@@ -45,6 +45,34 @@ describe('work under way', () => {
     expect(await run).toEqual({ value: 'done' })
   })
 
+  it('that takes long is put off for a thousand times as long, an hour at most', async () => {
+    const takes = (ms: number) => async (): Promise<void> => {
+      time += ms
+    }
+    await leisure.run(0, signal, takes(100))
+    leisure.changed()
+    expect([leisure.from(0), leisure.isOverdue(0)]).toEqual([2_100, false])
+    time = 299_999
+    leisure.changed()
+    expect([leisure.from(0), leisure.isOverdue(0)]).toEqual([300_000, false])
+    time = 300_000
+    expect(leisure.isOverdue(0)).toBe(true)
+    await leisure.run(0, signal, takes(1_500))
+    expect(leisure.isOverdue(0)).toBe(false)
+    time = 1_500_000
+    expect(leisure.isOverdue(0)).toBe(true)
+    // Also where it was put off while it was at it.
+    const put = leisure.run(1_400_000, signal, async given => {
+      time += 10_000
+      leisure.changed()
+      given.throwIfAborted()
+    })
+    expect(await put).toBeUndefined()
+    time = 3_599_999
+    leisure.changed()
+    expect([leisure.from(0), leisure.isOverdue(0)]).toEqual([3_600_000, false])
+  })
+
   it('fails as it fails, also where its caller does not wait any longer', async () => {
     const fails = leisure.run(0, signal, () => Promise.reject(new Error('the lock is held')))
     await expect(fails).rejects.toThrow('the lock is held')

@@ -71,4 +71,24 @@ describe('the syncer', () => {
     await syncer.sync(new AbortController().signal)
     expect(heard.reports.at(-1)).toMatchObject({ services: 1, compared: true })
   })
+
+  it('writes what there is to write before it compares because it is time to, unless that has waited for long', async () => {
+    let time = 0
+    const kernel = new FakeKernel()
+    const { sync, heard } = harness({ backend: fakeBackend(kernel), now: () => time, resyncMs: 10_000 })
+    await sync(...upTo(3).flatMap(arrives))
+    const compared = () => heard.reports.at(-1)?.compared
+    time = 20_000
+    await sync(endpointsBecome(1, '10.244.8.8'))
+    expect(compared()).toBe(false)
+    time = 22_000
+    await sync()
+    expect(compared()).toBe(true)
+    time = 331_999
+    await sync(endpointsBecome(1, '10.244.8.9'))
+    expect(compared()).toBe(false)
+    time = 332_000
+    await sync(endpointsBecome(1, '10.244.9.9'))
+    expect(compared()).toBe(true)
+  })
 })

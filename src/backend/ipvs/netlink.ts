@@ -64,7 +64,7 @@ export function overNetlink({ ipvs, sets, route }: IpvsNetlink, load: () => Prom
     servers: (family, signal) =>
       answered('IPVS', async () => {
         await ready()
-        return readServers(ipvs, family, signal)
+        return (await readServers(ipvs, family, signal)).servers
       }),
     addresses: (family, signal) => answered('rtnetlink', () => route.locals(family, routeMark, signal)),
     hasDevice: () => answered('rtnetlink', async () => (await route.link(device)) !== undefined),
@@ -139,23 +139,35 @@ async function readSets(sets: IpsetConnection, family: Family, signal: AbortSign
   return found
 }
 
-async function servicesOf(ipvs: IpvsConnection, family: Family, signal: AbortSignal): Promise<IpvsService[]> {
+/** The virtual servers of a family; `all`: how many there are of both, for the kernel lists no fewer. */
+async function servicesOf(
+  ipvs: IpvsConnection,
+  family: Family,
+  signal: AbortSignal,
+): Promise<{ readonly services: readonly IpvsService[]; readonly all: number }> {
   const services: IpvsService[] = []
+  let all = 0
   await ipvs.services(service => {
+    all++
     if (familyOfService(service.id) === family) services.push(service)
   }, signal)
-  return services
+  return { services, all }
 }
 
-async function readServers(ipvs: IpvsConnection, family: Family, signal: AbortSignal): Promise<HeldServer[]> {
+async function readServers(
+  ipvs: IpvsConnection,
+  family: Family,
+  signal: AbortSignal,
+): Promise<{ readonly servers: HeldServer[]; readonly all: number }> {
   const found: HeldServer[] = []
-  for (const [index, service] of (await servicesOf(ipvs, family, signal)).entries()) {
+  const { services, all } = await servicesOf(ipvs, family, signal)
+  for (const [index, service] of services.entries()) {
     // Nothing but answers of the kernel is waited for otherwise: others get their turn.
     if (index % turnLength === turnLength - 1) await new Promise(resolve => setImmediate(resolve))
     const real = (await ipvs.destinations(service.id, signal)).map(heldDestination)
     found.push({ server: serverName(service.id), options: optionsText(service), real })
   }
-  return found
+  return { servers: found, all }
 }
 
 async function readProxyAddresses(route: RouteConnection, family: Family, signal: AbortSignal): Promise<IP[]> {
@@ -179,7 +191,7 @@ const turnLength = 64
  * Milliseconds of processor time. A listing of a few objects took 0.035 to 0.06 on Linux 6.18 (2,000 of the addresses of a
  * device, on a busy machine); an element is a guess.
  */
-const cost = { server: 0.05, element: 0.001 } as const
+const cost = { server: 0.05, listed: 0.01, element: 0.001 } as const
 
 async function fingerprint({ ipvs, sets, route }: IpvsNetlink, family: Family, signal: AbortSignal): Promise<Look> {
   const hash = createHash('sha256')
@@ -195,13 +207,13 @@ async function fingerprint({ ipvs, sets, route }: IpvsNetlink, family: Family, s
       signal,
     )
   }
-  const servers = await readServers(ipvs, family, signal)
+  const { servers, all } = await readServers(ipvs, family, signal)
   for (const held of servers) addServer(hash, held)
   const addresses = await route.locals(family, routeMark, signal)
   const hasDevice = (await route.link(device)) !== undefined
   hash.update(`\n${addresses.join(' ')}\n${hasDevice}\n`)
   // An element is 40 bytes and more.
-  const costMs = servers.length * cost.server + (bytes / 40 + addresses.length) * cost.element
+  const costMs = servers.length * cost.server + all * cost.listed + (bytes / 40 + addresses.length) * cost.element
   return { digest: hash.digest('base64'), costMs }
 }
 

@@ -6,8 +6,8 @@ import { addressKey, memberKey, serverKey, setKey, type VirtualServer } from './
 import type { HeldServer, HeldSet, Loads } from './parse.ts'
 
 /** A command that the kernel did not carry out. */
-export interface Refused {
-  readonly command: Command
+export interface Refused<C extends Command = Command> {
+  readonly command: C
   /** Something is there already, or is not there, or is in use; or the kernel does not do such a thing. */
   readonly why: 'exists' | 'missing' | 'busy' | 'invalid'
   readonly message: string

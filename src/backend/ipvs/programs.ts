@@ -174,8 +174,8 @@ async function change(
     program: string,
     args: readonly string[],
     own: readonly C[],
-    explain: (result: ExecResult, own: readonly C[]) => Promise<readonly Refused[]> | readonly Refused[],
-  ): Promise<readonly Refused[]> => {
+    explain: (result: ExecResult, own: readonly C[]) => Promise<readonly Refused<C>[]> | readonly Refused<C>[],
+  ): Promise<readonly Refused<C>[]> => {
     if (own.length === 0) return []
     const input = linesOf(own, family)
     return explain(await exec.run(program, args, { input, ...(signal && { signal }), timeoutMs }), own)
@@ -187,11 +187,21 @@ async function change(
     serversRefused(exec, result, own, family, signal),
   )
   if (servers.length > 0) return servers
-  return run('ip', ['-batch', '-'], parts.routing, (result, own) => routingRefused(result, own, family))
+  const refused: Refused[] = []
+  let rest = parts.routing
+  while (rest.length > 0) {
+    const [one] = await run('ip', ['-batch', '-'], rest, (result, own) => routingRefused(result, own, family))
+    if (one === undefined) break
+    refused.push(one)
+    if (one.why === 'invalid') break
+    // What is there already, or gone, is no reason not to do what comes after it.
+    rest = rest.slice(rest.indexOf(one.command) + 1)
+  }
+  return refused
 }
 
 /** ipset ends at the first line that the kernel refuses, and says which it is. */
-function setsRefused(result: ExecResult, own: readonly SetCommand[], family: Family): readonly Refused[] {
+function setsRefused(result: ExecResult, own: readonly SetCommand[], family: Family): readonly Refused<SetCommand>[] {
   if (result.exitCode === 0) return []
   const error = failure('ipset', result)
   const command = own[Number(/Error in line (\d+)/.exec(result.stderr)?.[1]) - 1]
@@ -216,7 +226,7 @@ async function serversRefused(
   own: readonly ServerCommand[],
   family: Family,
   signal?: AbortSignal,
-): Promise<readonly Refused[]> {
+): Promise<readonly Refused<ServerCommand>[]> {
   if (result.exitCode === 0 && result.stderr.trim() === '') return []
   const error = failure('ipvsadm', result)
   if (error.kind !== 'refused') throw error
@@ -261,7 +271,11 @@ function isMet(command: ServerCommand, held: HeldServer | undefined): boolean {
 }
 
 /** ip ends at the first line that the kernel refuses, and says which it is. */
-function routingRefused(result: ExecResult, own: readonly RoutingCommand[], family: Family): readonly Refused[] {
+function routingRefused(
+  result: ExecResult,
+  own: readonly RoutingCommand[],
+  family: Family,
+): readonly Refused<RoutingCommand>[] {
   if (result.exitCode === 0) return []
   const command = own[Number(/Command failed -:(\d+)/.exec(result.stderr)?.[1]) - 1]
   const error = failure('ip', result)

@@ -4,6 +4,7 @@ import type { Command } from '../../../src/backend/ipvs/commands.ts'
 import { ipvsBackend } from '../../../src/backend/ipvs/index.ts'
 import { refusalOf } from '../../../src/backend/ipvs/kernel.ts'
 import { type IpvsNetlink, overNetlink } from '../../../src/backend/ipvs/netlink.ts'
+import { programs } from '../../../src/backend/ipvs/programs.ts'
 import { errnoName, NetlinkError } from '../../../src/kernel/netlink/message.ts'
 import type { Frontend, ServicePort } from '../../../src/policy/service-port.ts'
 import { Committer } from '../../../src/sync/committer.ts'
@@ -195,6 +196,22 @@ describe('what the kernel says', () => {
     const outcome = kernel.change([command], 'IPv4', signal).then(refusalOf, (error: unknown) => error)
     if (kind === undefined) expect(await outcome).toBeUndefined()
     else expect(await outcome).toMatchObject({ name: 'CommitError', kind, keys })
+  })
+
+  test.each(['programs', 'netlink'])('what is there already does not keep %s from the rest', async by => {
+    const machine = new StrictIpvs()
+    const kernel = by === 'programs' ? programs(machine) : overNetlink(machine.netlink(), async () => undefined)
+    const add = (text: string): Command => ({ kind: 'add-address', address: ip(text) })
+    const remove = (text: string): Command => ({ kind: 'delete-address', address: ip(text) })
+    expect(await kernel.change([add('10.96.0.2')], 'IPv4', signal)).toEqual([])
+    const commands = [add('10.96.0.1'), add('10.96.0.2'), remove('10.96.0.9'), add('10.96.0.3'), remove('10.96.0.1')]
+    const refused = await kernel.change(commands, 'IPv4', signal)
+    expect(refused.map(({ command, why }) => [command, why])).toEqual([
+      [commands[1], 'exists'],
+      [commands[2], 'missing'],
+    ])
+    expect(refusalOf(refused)).toBeUndefined()
+    expect(await kernel.addresses('IPv4', signal)).toEqual(['10.96.0.2', '10.96.0.3'])
   })
 
   test('of several that are refused names each, once', () => {

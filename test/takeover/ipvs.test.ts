@@ -4,10 +4,10 @@ import { ipvsBackend } from '../../src/backend/ipvs/index.ts'
 import { parseAddresses, parseLocals, parseServers } from '../../src/backend/ipvs/parse.ts'
 import type { Exec } from '../../src/kernel/exec.ts'
 import { type Family, type IP, parseCIDR, parseIP } from '../../src/net/ip.ts'
-import type { Network } from '../../src/policy/network.ts'
 import type { EndpointChoice, ServicePort } from '../../src/policy/service-port.ts'
 import { DesiredProgram } from '../../src/sync/program.ts'
 import { type Retired, retireKubeProxy } from '../../src/takeover/retire.ts'
+import { networkAt } from '../backend/ipvs/network.ts'
 import type { ProxiedCluster, ProxiedPort } from '../support/kube-proxy/cluster.ts'
 import { ipvsInputs } from '../support/kube-proxy/ipvs.ts'
 import { StrictIpvs } from '../support/strict-ipvs/machine.ts'
@@ -181,16 +181,7 @@ test('the other family keeps its part, and the device, until its turn', async ()
 })
 
 describe.each(bothFamilies)('%s, our own mode ipvs', family => {
-  const network: Network = {
-    family,
-    detector: { kind: 'none' },
-    masqueradeAll: false,
-    masqueradeMark: 0x4000,
-    nodePortAddresses: { kind: 'all' },
-    localhostNodePorts: false,
-    dropInvalid: true,
-    nodeAddresses: nodeAddresses[family].map(ip),
-  }
+  const network = { ...networkAt(...nodeAddresses[family].map(ip)), family }
 
   function ours(port: ProxiedPort): ServicePort {
     const choice: EndpointChoice = {

@@ -13,9 +13,9 @@ import { programs } from '../../src/backend/ipvs/programs.ts'
 import { type Exec, machineExec } from '../../src/kernel/exec.ts'
 import type { IpvsService, IpvsServiceId } from '../../src/kernel/netlink/ipvs-messages.ts'
 import { type Family, type IP, parseIP } from '../../src/net/ip.ts'
-import type { Network } from '../../src/policy/network.ts'
 import type { ServicePort } from '../../src/policy/service-port.ts'
 import { Committer } from '../../src/sync/committer.ts'
+import { networkAt } from '../backend/ipvs/network.ts'
 
 const inside = '--inside'
 const { signal } = new AbortController()
@@ -181,16 +181,7 @@ async function readsWhatIpvsadmWrote(): Promise<void> {
   say('ok: what ipvsadm wrote is read by netlink')
 }
 
-const network: Network = {
-  family: 'IPv4',
-  detector: { kind: 'none' },
-  masqueradeAll: false,
-  masqueradeMark: 0x4000,
-  nodePortAddresses: { kind: 'all' },
-  localhostNodePorts: false,
-  dropInvalid: true,
-  nodeAddresses: [ip('192.168.100.1')],
-}
+const network = networkAt(ip('192.168.100.1'))
 
 function port(number: number, ...addresses: readonly string[]): ServicePort {
   const endpoints = addresses.map(address => ({

@@ -42,7 +42,8 @@ export interface IpvsKernel {
   change(commands: readonly Command[], family: Family, signal?: AbortSignal): Promise<readonly Refused[]>
   /**
    * A digest of our sets, of the family's virtual servers (those of others included, which only costs a comparison when they
-   * change), of our routes, and of whether the device is there. Real servers of weight 0 are left out: they are being drained and go by themselves.
+   * change), of our routes, and of whether the device is there. Real servers of weight 0 are left out: they are being drained
+   * and go by themselves.
    */
   fingerprint(family: Family, signal: AbortSignal): Promise<Look>
   /** Has the kernel's module loaded, without which its settings do not exist. */

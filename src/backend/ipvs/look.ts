@@ -12,7 +12,8 @@ const costOfByte = 1e-4
 
 /**
  * A digest of our sets, of the family's virtual servers (those of others included, which only costs a comparison when they
- * change), of our routes, and of whether the device is there. Real servers of weight 0 are left out: they are being drained and go by themselves.
+ * change), of our routes, and of whether the device is there. Real servers of weight 0 are left out: they are being drained
+ * and go by themselves.
  * Throws CommitError.
  */
 export async function fingerprint(exec: Exec, family: Family, signal: AbortSignal): Promise<Look> {
